@@ -1,0 +1,1 @@
+//! Decisions: shards, leases, checkpoints; no async, no clock, no chance.

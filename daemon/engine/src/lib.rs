@@ -1,0 +1,1 @@
+//! Effects: the worker, its consumers and their children, over three traits.

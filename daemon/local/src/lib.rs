@@ -1,0 +1,1 @@
+//! A Kinesis and a DynamoDB on loopback ports, for development and tests.

@@ -1,0 +1,3 @@
+//! The program `multilangd`: arguments, wiring, exit code.
+
+fn main() {}

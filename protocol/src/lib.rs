@@ -1,0 +1,1 @@
+//! The JSON lines between the daemon and its children.

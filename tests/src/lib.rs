@@ -1,0 +1,1 @@
+//! Fakes, judges and the promises they check.
