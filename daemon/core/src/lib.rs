@@ -1,1 +1,10 @@
-//! Decisions: shards, leases, checkpoints; no async, no clock, no chance.
+//! Decisions of the daemon, and the words they are made in.
+//!
+//! Pure and synchronous: no async, no clock, no chance of its own; time and chance come in as arguments.
+//! Modules stand in the order a record takes: stream -> shards -> leases -> fetch -> deaggregate -> child -> checkpoint.
+
+pub mod ids;
+pub mod leases;
+pub mod rng;
+pub mod stream;
+pub mod table;

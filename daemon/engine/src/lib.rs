@@ -1,1 +1,19 @@
-//! Effects: the worker, its consumers and their children, over three traits.
+//! Effects of the daemon, over three traits: [`stream::Stream`], [`table::Table`] and [`child::Spawn`].
+//! tokio, but no AWS.
+//!
+//! | Stage | decides (`core`) | acts (here) |
+//! |---|---|---|
+//! | stream | `ids`, `stream` | [`stream`] |
+//! | shards | `shards` | `shards` |
+//! | leases | `leases`, `assignment` | `leases`, `leader` |
+//! | fetch | `fetch` | `fetch` |
+//! | deaggregate | `deaggregate` | (called by `consumer`) |
+//! | child | `child`, over `protocol` | [`child`] |
+//! | checkpoint | `checkpoint` | `child`, `leases` |
+
+pub mod child;
+pub mod clock;
+pub mod leases;
+pub mod retry;
+pub mod stream;
+pub mod table;
