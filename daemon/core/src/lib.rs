@@ -4,8 +4,11 @@
 //! Modules stand in the order a record takes: stream -> shards -> leases -> fetch -> deaggregate -> child -> checkpoint.
 
 pub mod deaggregate;
+pub mod client_version;
 pub mod ids;
+pub mod leader;
 pub mod leases;
 pub mod rng;
 pub mod stream;
 pub mod table;
+pub mod worker_metrics;
