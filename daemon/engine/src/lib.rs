@@ -13,6 +13,7 @@
 
 pub mod child;
 pub mod clock;
+pub mod fetch;
 pub mod leases;
 pub mod retry;
 pub mod stream;

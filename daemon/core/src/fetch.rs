@@ -1,0 +1,384 @@
+//! When to read a shard next, from where, and how far ahead of the child (`consuming.md 2`).
+//!
+//! Owns the place in the shard and the pace; never calls the stream.
+
+use std::time::Duration;
+
+use crate::ids::{Position, SequenceNumber};
+use crate::stream::{Batch, ChildShard, ShardIterator, StartAt};
+
+/// `idleTimeBetweenReadsInMillis` below this is raised to it, as Java does.
+pub const IDLE_MIN: Duration = Duration::from_millis(200);
+
+/// How fast a shard is read (`consuming.md 2.1, 2.2`).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PaceSettings {
+    /// `idleTimeBetweenReadsInMillis`: the least time between two reads.
+    pub idle: Duration,
+    /// `millisBehindLatestThresholdForReducedTps`: closer to the tip than this, reads keep this distance. Zero: off.
+    pub reduced_tps_threshold: Duration,
+}
+
+/// The pause before the next read of one shard. `T` is a point of monotonic time, as the caller measures it.
+#[derive(Clone, Debug, Default)]
+pub struct Pace {
+    last: Last,
+}
+
+#[derive(Clone, Debug, Default)]
+enum Last {
+    #[default]
+    Never,
+    Failed,
+    Succeeded {
+        millis_behind_latest: Option<i64>,
+    },
+}
+
+impl Pace {
+    /// The last read failed: the next one costs a full pause.
+    pub fn failed(&mut self) {
+        self.last = Last::Failed;
+    }
+
+    /// The last read succeeded.
+    pub fn succeeded(&mut self, millis_behind_latest: Option<i64>) {
+        self.last = Last::Succeeded { millis_behind_latest };
+    }
+
+    /// How long to wait from now on, `since_success` after the last success (`KinesisSleepTimeController`).
+    pub fn pause(&self, settings: &PaceSettings, since_success: Duration) -> Duration {
+        match self.last {
+            Last::Never => Duration::ZERO,
+            Last::Failed => settings.idle,
+            Last::Succeeded { millis_behind_latest } => {
+                let threshold = settings.reduced_tps_threshold;
+                let near_tip = millis_behind_latest
+                    .is_some_and(|behind| i128::from(behind) < threshold.as_millis() as i128);
+                let reduced = if near_tip {
+                    threshold.saturating_sub(since_success)
+                } else {
+                    Duration::ZERO
+                };
+                settings.idle.saturating_sub(since_success).max(reduced)
+            }
+        }
+    }
+}
+
+/// Read ahead of the child by at most this much per shard, as Java does (`maxPendingProcessRecordsInput`).
+pub const READ_AHEAD_BATCHES_MAX: usize = 4;
+/// The same in bytes of payload: a batch is not fetched while this much is waiting.
+pub const READ_AHEAD_BYTES_MAX: usize = 8 * 1024 * 1024;
+/// The same in records.
+pub const READ_AHEAD_RECORDS_MAX: usize = 30_000;
+
+/// What is fetched and not yet taken by the consumer.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ReadAhead {
+    /// Batches waiting.
+    pub batches: usize,
+    /// Records in them.
+    pub records: usize,
+    /// Bytes of payload in them.
+    pub bytes: usize,
+}
+
+impl ReadAhead {
+    /// Whether another batch may be fetched: always when nothing waits, so that no shard ever starves; else within
+    /// the shard's own bounds and the one that all shards of the worker share.
+    pub fn may_fetch(&self, worker_bytes: usize, worker_bytes_max: usize) -> bool {
+        self.batches == 0
+            || (self.batches < READ_AHEAD_BATCHES_MAX
+                && self.records < READ_AHEAD_RECORDS_MAX
+                && self.bytes < READ_AHEAD_BYTES_MAX
+                && worker_bytes < worker_bytes_max)
+    }
+}
+
+/// A place in a shard: what to ask the stream next.
+#[derive(Clone, Debug)]
+pub struct Cursor {
+    /// Where reading began.
+    start: StartAt,
+    /// When the first iterator was asked for, in milliseconds since the epoch.
+    began_ms: Option<i64>,
+    last_fetched: Option<SequenceNumber>,
+    iterator: Option<ShardIterator>,
+}
+
+/// What to ask the stream next.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Ask {
+    /// A new iterator from here.
+    Iterator(StartAt),
+    /// The records behind this iterator.
+    Records(ShardIterator),
+}
+
+/// A checked answer, on its way to the consumer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Answer {
+    /// More may follow.
+    More(Batch),
+    /// The last one of the shard, with the shards that continue it (unknown, thus none, where the shard is gone).
+    End(Batch),
+}
+
+/// Redelivered rather than lost: how far before the first read of a `LATEST` start a new iterator begins when the
+/// first one expired with nothing read, in milliseconds. Covers the difference between our clock and the stream's.
+const LATEST_MARGIN_MS: i64 = 5_000;
+
+impl Cursor {
+    /// Starts at a checkpoint. `timestamp_ms` is `initialPositionInStreamExtended`, in milliseconds since the epoch:
+    /// the time comes from today's configuration, not from the lease (`consuming.md 2.3`).
+    pub fn new(checkpoint: &Position, timestamp_ms: Option<i64>) -> Self {
+        let start = match checkpoint {
+            Position::AtTimestamp => match timestamp_ms {
+                Some(ms) => StartAt::Timestamp(ms),
+                // Compat: Java fails for ever when the configuration has no time stamp any more. Reading all of it
+                // again loses nothing.
+                None => StartAt::TrimHorizon,
+            },
+            Position::TrimHorizon => StartAt::TrimHorizon,
+            Position::Latest | Position::ShardEnd => StartAt::Latest,
+            // AT, not AFTER: the checkpoint may lie inside an aggregate (`consuming.md 9`, trap 1).
+            Position::At(number, _) => StartAt::At(number.clone()),
+        };
+        Self {
+            start,
+            began_ms: None,
+            last_fetched: None,
+            iterator: None,
+        }
+    }
+
+    /// What to ask next.
+    pub fn ask(&mut self, now_ms: i64) -> Ask {
+        if let Some(iterator) = &self.iterator {
+            return Ask::Records(iterator.clone());
+        }
+        let began_ms = *self.began_ms.get_or_insert(now_ms);
+        Ask::Iterator(match (&self.last_fetched, &self.start) {
+            (Some(number), _) => StartAt::After(number.clone()),
+            // Compat: Java asks for LATEST again, which skips what came in between.
+            (None, StartAt::Latest) if began_ms != now_ms => StartAt::Timestamp(began_ms - LATEST_MARGIN_MS),
+            (None, start) => start.clone(),
+        })
+    }
+
+    /// The stream gave an iterator.
+    pub fn iterator(&mut self, iterator: ShardIterator) {
+        self.iterator = Some(iterator);
+    }
+
+    /// The iterator is of no use any more (expired, refused): the next question is for a new one.
+    pub fn forget_iterator(&mut self) {
+        self.iterator = None;
+    }
+
+    /// Judges an answer and moves on. An answer whose end cannot be believed is refused with the reason, and the same
+    /// question is asked again: a null iterator is the end only with child shards, each with its parents
+    /// (`consuming.md 2.4`, trap 3).
+    pub fn accept(&mut self, batch: Batch) -> Result<Answer, String> {
+        let has_children = !batch.child_shards.is_empty();
+        match (&batch.next_iterator, has_children) {
+            (None, false) => return Err("no next iterator, but no child shards either".into()),
+            (Some(_), true) => return Err("child shards, but a next iterator too".into()),
+            (None, true) | (Some(_), false) => {}
+        }
+        if let Some(orphan) = batch.child_shards.iter().find(|child| child.parents.is_empty()) {
+            return Err(format!("child shard {} names no parents", orphan.id));
+        }
+        if let Some(record) = batch.records.last() {
+            self.last_fetched = Some(record.sequence_number.clone());
+        }
+        self.iterator = batch.next_iterator.clone();
+        Ok(if has_children {
+            Answer::End(batch)
+        } else {
+            Answer::More(batch)
+        })
+    }
+
+    /// The shard is gone from the stream: an end without records and without known children.
+    pub fn gone() -> Answer {
+        Answer::End(Batch {
+            records: Vec::new(),
+            next_iterator: None,
+            millis_behind_latest: None,
+            child_shards: Vec::<ChildShard>::new(),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ids::HashRange;
+    use crate::stream::StreamRecord;
+
+    fn ms(millis: u64) -> Duration {
+        Duration::from_millis(millis)
+    }
+
+    fn settings(idle: u64, threshold: u64) -> PaceSettings {
+        PaceSettings {
+            idle: ms(idle),
+            reduced_tps_threshold: ms(threshold),
+        }
+    }
+
+    fn pace(last: Option<i64>) -> Pace {
+        let mut pace = Pace::default();
+        pace.succeeded(last);
+        pace
+    }
+
+    #[test]
+    fn the_first_read_does_not_wait() {
+        assert_eq!(Pace::default().pause(&settings(1500, 0), ms(0)), ms(0));
+    }
+
+    #[test]
+    fn a_failed_read_costs_a_full_pause() {
+        let mut pace = pace(Some(0));
+        pace.failed();
+        assert_eq!(pace.pause(&settings(1500, 0), ms(9000)), ms(1500));
+    }
+
+    #[test]
+    fn time_spent_since_the_last_read_counts() {
+        assert_eq!(pace(Some(0)).pause(&settings(1500, 0), ms(600)), ms(900));
+        assert_eq!(pace(Some(0)).pause(&settings(1500, 0), ms(1600)), ms(0));
+    }
+
+    #[test]
+    fn near_the_tip_reads_keep_the_reduced_distance() {
+        assert_eq!(pace(Some(100)).pause(&settings(200, 5000), ms(50)), ms(4950));
+        assert_eq!(pace(Some(5000)).pause(&settings(200, 5000), ms(50)), ms(150));
+        assert_eq!(pace(None).pause(&settings(200, 5000), ms(50)), ms(150));
+    }
+
+    #[test]
+    fn an_empty_queue_may_always_be_filled() {
+        assert!(ReadAhead::default().may_fetch(usize::MAX, 1));
+    }
+
+    #[test]
+    fn read_ahead_ends_at_each_bound() {
+        let one = ReadAhead {
+            batches: 1,
+            records: 1,
+            bytes: 1,
+        };
+        assert!(one.may_fetch(1, 2));
+        assert!(!one.may_fetch(2, 2));
+        assert!(
+            !ReadAhead {
+                batches: READ_AHEAD_BATCHES_MAX,
+                ..one
+            }
+            .may_fetch(1, 2)
+        );
+        assert!(
+            !ReadAhead {
+                bytes: READ_AHEAD_BYTES_MAX,
+                ..one
+            }
+            .may_fetch(1, 2)
+        );
+        assert!(
+            !ReadAhead {
+                records: READ_AHEAD_RECORDS_MAX,
+                ..one
+            }
+            .may_fetch(1, 2)
+        );
+    }
+
+    fn number(text: &str) -> SequenceNumber {
+        SequenceNumber::parse(text).unwrap()
+    }
+
+    fn batch(numbers: &[&str], next: Option<&str>, children: &[&str]) -> Batch {
+        Batch {
+            records: numbers
+                .iter()
+                .map(|text| StreamRecord {
+                    sequence_number: number(text),
+                    partition_key: "k".into(),
+                    data: bytes::Bytes::new(),
+                    approximate_arrival_ms: None,
+                })
+                .collect(),
+            next_iterator: next.map(|text| ShardIterator(text.into())),
+            millis_behind_latest: Some(0),
+            child_shards: children
+                .iter()
+                .map(|id| ChildShard {
+                    id: (*id).into(),
+                    parents: vec!["parent".into()],
+                    hash_range: HashRange::ALL,
+                })
+                .collect(),
+        }
+    }
+
+    #[test]
+    fn reading_starts_at_the_checkpoint_and_restarts_after_what_was_fetched() {
+        let mut cursor = Cursor::new(&Position::At(number("7"), 3), None);
+        assert_eq!(cursor.ask(1), Ask::Iterator(StartAt::At(number("7"))));
+        cursor.iterator(ShardIterator("a".into()));
+        assert_eq!(cursor.ask(2), Ask::Records(ShardIterator("a".into())));
+        cursor.accept(batch(&["7", "8"], Some("b"), &[])).unwrap();
+        cursor.forget_iterator();
+        assert_eq!(cursor.ask(3), Ask::Iterator(StartAt::After(number("8"))));
+    }
+
+    #[test]
+    fn an_iterator_that_expired_before_anything_was_read_starts_at_the_checkpoint_again() {
+        let mut cursor = Cursor::new(&Position::At(number("7"), 3), None);
+        cursor.ask(1);
+        assert_eq!(cursor.ask(9), Ask::Iterator(StartAt::At(number("7"))));
+    }
+
+    #[test]
+    fn a_latest_start_that_is_repeated_skips_nothing() {
+        let mut cursor = Cursor::new(&Position::Latest, None);
+        assert_eq!(cursor.ask(100_000), Ask::Iterator(StartAt::Latest));
+        assert_eq!(cursor.ask(400_000), Ask::Iterator(StartAt::Timestamp(95_000)));
+    }
+
+    #[test]
+    fn the_time_stamp_comes_from_the_configuration() {
+        assert_eq!(
+            Cursor::new(&Position::AtTimestamp, Some(5)).ask(9),
+            Ask::Iterator(StartAt::Timestamp(5))
+        );
+        assert_eq!(
+            Cursor::new(&Position::AtTimestamp, None).ask(9),
+            Ask::Iterator(StartAt::TrimHorizon)
+        );
+    }
+
+    #[test]
+    fn an_end_is_believed_only_with_children_and_their_parents() {
+        let mut cursor = Cursor::new(&Position::TrimHorizon, None);
+        cursor.iterator(ShardIterator("a".into()));
+        assert!(cursor.accept(batch(&["1"], None, &[])).is_err());
+        assert!(cursor.accept(batch(&["1"], Some("b"), &["c"])).is_err());
+        let mut orphan = batch(&["1"], None, &["c"]);
+        orphan.child_shards[0].parents.clear();
+        assert!(cursor.accept(orphan).is_err());
+        assert_eq!(
+            cursor.ask(1),
+            Ask::Records(ShardIterator("a".into())),
+            "the same question again"
+        );
+        assert!(matches!(
+            cursor.accept(batch(&["1"], None, &["c"])),
+            Ok(Answer::End(_))
+        ));
+    }
+}

@@ -1,0 +1,164 @@
+//! Reading a shard ahead of its child. One task per shard; what it read waits in a bounded queue.
+//!
+//! Owns the reader's task and its bounds; decides nothing about pace or place (`core::fetch`) and never sees a child.
+
+mod polling;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use multilangd_core::fetch::{Answer, PaceSettings, READ_AHEAD_BATCHES_MAX, ReadAhead};
+use multilangd_core::ids::{Position, ShardId};
+use multilangd_core::stream::Batch;
+use tokio::sync::{Notify, mpsc};
+use tokio::task::JoinHandle;
+
+use crate::clock::Clock;
+use crate::stream::Stream;
+
+/// How a shard is read.
+#[derive(Clone, Debug)]
+pub struct FetchSettings {
+    /// How fast.
+    pub pace: PaceSettings,
+    /// `maxRecords`: the `Limit` of GetRecords, at most 10,000.
+    pub records_max: u32,
+    /// `initialPositionInStreamExtended`, in milliseconds since the epoch.
+    pub timestamp_ms: Option<i64>,
+}
+
+/// Bytes of payload that wait in all shards of a worker together. Shards that catch up share it, so that a thousand
+/// of them cannot eat the machine; a shard with nothing waiting may always fetch.
+#[derive(Clone, Debug)]
+pub struct WorkerReadAhead {
+    bytes: Arc<AtomicUsize>,
+    bytes_max: usize,
+}
+
+impl WorkerReadAhead {
+    /// At most this many bytes.
+    pub fn new(bytes_max: usize) -> Self {
+        Self {
+            bytes: Arc::default(),
+            bytes_max,
+        }
+    }
+
+    /// What is waiting now, in bytes.
+    pub fn bytes(&self) -> usize {
+        self.bytes.load(Ordering::Relaxed)
+    }
+}
+
+/// What one shard's reader and its consumer share: how much is waiting, and a bell for when that shrinks.
+#[derive(Debug)]
+struct Waiting {
+    batches: AtomicUsize,
+    records: AtomicUsize,
+    bytes: AtomicUsize,
+    taken: Notify,
+    worker: WorkerReadAhead,
+}
+
+impl Waiting {
+    fn new(worker: WorkerReadAhead) -> Self {
+        Self {
+            batches: AtomicUsize::new(0),
+            records: AtomicUsize::new(0),
+            bytes: AtomicUsize::new(0),
+            taken: Notify::new(),
+            worker,
+        }
+    }
+
+    fn may_fetch(&self) -> bool {
+        let ahead = ReadAhead {
+            batches: self.batches.load(Ordering::Acquire),
+            records: self.records.load(Ordering::Relaxed),
+            bytes: self.bytes.load(Ordering::Relaxed),
+        };
+        ahead.may_fetch(self.worker.bytes(), self.worker.bytes_max)
+    }
+
+    fn put(&self, batch: &Batch) {
+        let bytes = payload(batch);
+        self.records.fetch_add(batch.records.len(), Ordering::Relaxed);
+        self.bytes.fetch_add(bytes, Ordering::Relaxed);
+        self.worker.bytes.fetch_add(bytes, Ordering::Relaxed);
+        self.batches.fetch_add(1, Ordering::Release);
+    }
+
+    fn take(&self, batch: &Batch) {
+        let bytes = payload(batch);
+        self.records.fetch_sub(batch.records.len(), Ordering::Relaxed);
+        self.bytes.fetch_sub(bytes, Ordering::Relaxed);
+        self.worker.bytes.fetch_sub(bytes, Ordering::Relaxed);
+        self.batches.fetch_sub(1, Ordering::Release);
+        self.taken.notify_one();
+    }
+}
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        // Whatever was still waiting goes away with the queue.
+        self.worker
+            .bytes
+            .fetch_sub(self.bytes.load(Ordering::Relaxed), Ordering::Relaxed);
+    }
+}
+
+fn payload(batch: &Batch) -> usize {
+    batch.records.iter().map(|record| record.data.len()).sum()
+}
+
+/// A shard being read. Dropping it stops the reader.
+#[derive(Debug)]
+pub struct Fetch {
+    answers: mpsc::Receiver<Answer>,
+    waiting: Arc<Waiting>,
+    reader: JoinHandle<()>,
+}
+
+impl Fetch {
+    /// Begins to read a shard by polling, at a checkpoint.
+    pub fn poll(
+        stream: Arc<dyn Stream>,
+        shard: ShardId,
+        checkpoint: &Position,
+        settings: &FetchSettings,
+        worker: WorkerReadAhead,
+        clock: Clock,
+    ) -> Self {
+        let waiting = Arc::new(Waiting::new(worker));
+        // One more than the read-ahead bound, so that the reader never waits inside a send.
+        let (sender, answers) = mpsc::channel(READ_AHEAD_BATCHES_MAX + 1);
+        let reader = polling::Reader::new(
+            stream,
+            shard,
+            checkpoint,
+            settings,
+            sender,
+            waiting.clone(),
+            clock,
+        );
+        Self {
+            answers,
+            waiting,
+            reader: tokio::spawn(reader.run()),
+        }
+    }
+
+    /// The next answer; waits for it. `None` after the last one of the shard. Cancel-safe.
+    pub async fn next(&mut self) -> Option<Answer> {
+        let answer = self.answers.recv().await?;
+        let (Answer::More(batch) | Answer::End(batch)) = &answer;
+        self.waiting.take(batch);
+        Some(answer)
+    }
+}
+
+impl Drop for Fetch {
+    fn drop(&mut self) {
+        self.reader.abort();
+    }
+}

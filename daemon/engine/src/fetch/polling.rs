@@ -1,0 +1,167 @@
+//! Retrieval by polling: GetShardIterator, GetRecords, pause (`consuming.md 2`). Survives every failure for as long
+//! as it lasts; only the shard's end, or being dropped, ends it.
+
+use std::sync::Arc;
+
+use multilangd_core::fetch::{Answer, Ask, Cursor, Pace};
+use multilangd_core::ids::{Position, ShardId};
+use tokio::sync::mpsc;
+use tokio::time::{Instant, sleep, timeout};
+use tracing::{debug, error, info, warn};
+
+use super::{FetchSettings, Waiting};
+use crate::clock::Clock;
+use crate::stream::{Stream, StreamError};
+
+/// The task that reads one shard.
+pub(super) struct Reader {
+    stream: Arc<dyn Stream>,
+    shard: ShardId,
+    cursor: Cursor,
+    pace: Pace,
+    settings: FetchSettings,
+    answers: mpsc::Sender<Answer>,
+    waiting: Arc<Waiting>,
+    clock: Clock,
+    last_success: Instant,
+    failures: u32,
+}
+
+/// A streak of failures is logged at its first failure and then once per this many, not each time.
+const FAILURES_PER_LINE: u32 = 40;
+
+impl Reader {
+    pub(super) fn new(
+        stream: Arc<dyn Stream>,
+        shard: ShardId,
+        checkpoint: &Position,
+        settings: &FetchSettings,
+        answers: mpsc::Sender<Answer>,
+        waiting: Arc<Waiting>,
+        clock: Clock,
+    ) -> Self {
+        Self {
+            stream,
+            shard,
+            cursor: Cursor::new(checkpoint, settings.timestamp_ms),
+            pace: Pace::default(),
+            settings: settings.clone(),
+            answers,
+            waiting,
+            last_success: clock.now(),
+            clock,
+            failures: 0,
+        }
+    }
+
+    pub(super) async fn run(mut self) {
+        loop {
+            self.wait_for_room().await;
+            let since_success = self.clock.now().duration_since(self.last_success);
+            sleep(self.pace.pause(&self.settings.pace, since_success)).await;
+            match self.read().await {
+                Ok(Some(answer)) => {
+                    self.succeeded(&answer);
+                    let (Answer::More(batch) | Answer::End(batch)) = &answer;
+                    self.waiting.put(batch);
+                    let is_end = matches!(answer, Answer::End(_));
+                    if self.answers.send(answer).await.is_err() || is_end {
+                        return;
+                    }
+                }
+                Ok(None) => {}
+                Err(error) => self.failed(&error),
+            }
+        }
+    }
+
+    /// Until the consumer has taken enough. The bound that all shards share has no bell: it is looked at again after
+    /// a pause.
+    async fn wait_for_room(&self) {
+        while !self.waiting.may_fetch() {
+            let _ = timeout(self.settings.pace.idle, self.waiting.taken.notified()).await;
+        }
+    }
+
+    /// One step: an answer, or `None` where the next step is to be taken at once.
+    async fn read(&mut self) -> Result<Option<Answer>, StreamError> {
+        match self.cursor.ask(self.clock.epoch_ms()) {
+            Ask::Iterator(start) => match self.stream.shard_iterator(&self.shard, &start).await {
+                Ok(Some(iterator)) => {
+                    debug!(shard = %self.shard, ?start, "shard iterator");
+                    self.cursor.iterator(iterator);
+                    // The first read follows at once.
+                    if self.failures == 0 {
+                        self.pace = Pace::default();
+                    }
+                    Ok(None)
+                }
+                Ok(None) | Err(StreamError::NotFound(_)) => Ok(Some(self.gone())),
+                Err(error) => Err(error),
+            },
+            Ask::Records(iterator) => {
+                match self
+                    .stream
+                    .get_records(&iterator, self.settings.records_max)
+                    .await
+                {
+                    Ok(batch) => {
+                        let behind = batch.millis_behind_latest;
+                        let answer = self
+                            .cursor
+                            .accept(batch)
+                            .map_err(|why| StreamError::Unavailable(why.into()))?;
+                        self.pace.succeeded(behind);
+                        Ok(Some(answer))
+                    }
+                    Err(StreamError::NotFound(_)) => Ok(Some(self.gone())),
+                    Err(error @ (StreamError::ExpiredIterator | StreamError::InvalidArgument(_))) => {
+                        self.cursor.forget_iterator();
+                        Err(error)
+                    }
+                    Err(error) => Err(error),
+                }
+            }
+        }
+    }
+
+    fn gone(&self) -> Answer {
+        warn!(shard = %self.shard, "the stream has no such shard any more: its end is taken as reached");
+        Cursor::gone()
+    }
+
+    fn succeeded(&mut self, _answer: &Answer) {
+        self.last_success = self.clock.now();
+        if self.failures > 1 {
+            info!(shard = %self.shard, failures = self.failures, "reading again");
+        }
+        self.failures = 0;
+    }
+
+    fn failed(&mut self, error: &StreamError) {
+        self.pace.failed();
+        self.failures += 1;
+        if let StreamError::ExpiredIterator = error {
+            info!(shard = %self.shard, "the shard iterator has expired, getting a new one");
+        } else if self.failures == 1 || self.failures.is_multiple_of(FAILURES_PER_LINE) {
+            let failures = self.failures;
+            match error {
+                StreamError::Refused(_) => {
+                    error!(shard = %self.shard, failures, %error, "reading was refused, trying again: check the \
+                        worker's rights to the stream");
+                }
+                StreamError::InvalidArgument(_) => {
+                    error!(shard = %self.shard, failures, %error, "reading was refused, trying again: if the stream \
+                        was deleted and created anew, stop the application and delete its leases");
+                }
+                StreamError::Throttled(_)
+                | StreamError::ExpiredIterator
+                | StreamError::NotFound(_)
+                | StreamError::NotActive(_)
+                | StreamError::Unavailable(_) => {
+                    warn!(shard = %self.shard, failures, %error, "reading failed, trying again");
+                }
+            }
+        }
+    }
+}
