@@ -5,6 +5,7 @@
 
 pub mod deaggregate;
 pub mod client_version;
+pub mod consumer;
 pub mod fetch;
 pub mod ids;
 pub mod leader;

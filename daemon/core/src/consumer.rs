@@ -1,0 +1,86 @@
+//! The life of one leased shard, as far as it can be decided without waiting: how it ends, and which records of a
+//! batch the child still has to see (`consuming.md 5`).
+
+use crate::ids::{Position, ShardId};
+use crate::leases::Lease;
+use crate::stream::UserRecord;
+
+/// Why a consumer has to stop. A later variant overrides an earlier one, never the other way round
+/// (`consuming.md 5.3`).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Ending {
+    /// It has not.
+    #[default]
+    None,
+    /// The worker stops, or the leader gives the lease to another worker: the child may checkpoint once more.
+    Requested,
+    /// The lease is gone: no checkpoint is possible any more.
+    LeaseLost,
+}
+
+/// Takes out the records that are checkpointed already. A reader starts *at* a checkpoint, and a checkpoint may lie
+/// inside an aggregate (`consuming.md 5.5`).
+pub fn drop_checkpointed(records: &mut Vec<UserRecord>, last: &Position) {
+    // Within a batch positions rise, so that only its beginning has to be looked at.
+    let done = records
+        .iter()
+        .take_while(|record| match last {
+            Position::At(number, sub) => {
+                (&record.sequence_number, record.sub_sequence_number) <= (number, *sub)
+            }
+            Position::AtTimestamp | Position::TrimHorizon | Position::Latest => false,
+            Position::ShardEnd => true,
+        })
+        .count();
+    records.drain(..done);
+}
+
+/// The parents that still keep a shard waiting: those whose lease exists and is not finished
+/// (`BlockOnParentShardTask`). `parents` are the leases that were found.
+pub fn unfinished_parents<'a>(parents: impl IntoIterator<Item = &'a Lease>) -> Vec<ShardId> {
+    parents
+        .into_iter()
+        .filter(|parent| !parent.checkpoint.is_shard_end())
+        .map(|parent| parent.key.clone())
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ids::SequenceNumber;
+
+    fn record(number: &str, sub: u64) -> UserRecord {
+        UserRecord {
+            sequence_number: SequenceNumber::parse(number).unwrap(),
+            sub_sequence_number: sub,
+            partition_key: "k".into(),
+            data: bytes::Bytes::new(),
+            approximate_arrival_ms: None,
+        }
+    }
+
+    fn left(last: &str, sub: u64) -> Vec<(String, u64)> {
+        let mut records = vec![record("9", 0), record("10", 0), record("10", 1), record("11", 0)];
+        drop_checkpointed(&mut records, &Position::parse(last, sub).unwrap());
+        records.iter().map(|r| (r.sequence_number.to_string(), r.sub_sequence_number)).collect()
+    }
+
+    #[test]
+    fn records_up_to_the_checkpoint_are_dropped_and_the_rest_of_an_aggregate_is_kept() {
+        assert_eq!(left("10", 0), [("10".into(), 1), ("11".into(), 0)]);
+        assert_eq!(left("9", 0), [("10".into(), 0), ("10".into(), 1), ("11".into(), 0)]);
+        assert_eq!(left("11", 7), []);
+    }
+
+    #[test]
+    fn a_shard_without_a_checkpoint_keeps_everything() {
+        assert_eq!(left("TRIM_HORIZON", 0).len(), 4);
+        assert_eq!(left("LATEST", 0).len(), 4);
+    }
+
+    #[test]
+    fn a_lost_lease_overrides_a_request() {
+        assert!(Ending::LeaseLost > Ending::Requested && Ending::Requested > Ending::None);
+    }
+}

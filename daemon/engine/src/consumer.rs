@@ -1,0 +1,427 @@
+//! One leased shard, from the moment the lease is held to the moment it is not: wait for the parents, start the
+//! child, fetch -> deaggregate -> child -> checkpoint, and end in the one way that is right.
+//!
+//! Owns the shard's position and its child. Never decides whether a lease is held (`leases`), and never interrupts a
+//! child that works on a batch: an ending is looked at between two steps.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use multilangd_core::checkpoint::Checkpoints;
+use multilangd_core::consumer::{Ending, drop_checkpointed, unfinished_parents};
+use multilangd_core::deaggregate::deaggregate;
+use multilangd_core::fetch::Answer;
+use multilangd_core::ids::{HashRange, Position, ShardId};
+use multilangd_core::leases::Lease;
+use multilangd_core::stream::{Batch, ChildShard, UserRecord};
+use tokio::sync::watch;
+use tokio::time::{sleep, timeout};
+use tracing::{Instrument, error, info, info_span, warn};
+
+use crate::child::{CheckpointError, Checkpointer, ChildError, ChildSession, SessionSettings, Spawn};
+use crate::clock::Clock;
+use crate::fetch::{Fetch, FetchSettings, WorkerReadAhead};
+use crate::leases::{HeldLease, Leases, Tenure};
+use crate::progress::Progress;
+use crate::retry::{Patience, retry};
+use crate::shards::Shards;
+use crate::stream::Stream;
+
+/// How shards are consumed.
+#[derive(Clone, Debug)]
+pub struct ConsumerSettings {
+    /// How they are read.
+    pub fetch: FetchSettings,
+    /// How children are talked to.
+    pub session: SessionSettings,
+    /// `parentShardPollIntervalMillis`.
+    pub parent_poll: Duration,
+    /// `taskBackoffTimeMillis`: the pause before a step that failed is tried again.
+    pub task_backoff: Duration,
+    /// `callProcessRecordsEvenForEmptyRecordList`.
+    pub deliver_empty_batches: bool,
+    /// Start a shard's child again after it failed, instead of ending the daemon as Java does.
+    pub restart_failed_child: bool,
+}
+
+/// What every consumer of a worker needs. Cheap to clone.
+#[derive(Clone)]
+pub struct Surroundings {
+    /// The stream.
+    pub stream: Arc<dyn Stream>,
+    /// Who starts children.
+    pub spawn: Arc<dyn Spawn>,
+    /// The leases of this worker.
+    pub leases: Leases,
+    /// Child leases, clean-up, hash ranges.
+    pub shards: Shards,
+    /// Time.
+    pub clock: Clock,
+    /// The read-ahead that all shards share.
+    pub read_ahead: WorkerReadAhead,
+    /// How shards are consumed.
+    pub settings: Arc<ConsumerSettings>,
+}
+
+/// How a consumer ended.
+#[derive(Debug)]
+pub enum Outcome {
+    /// The shard is finished. Its lease stays held until it is cleaned up.
+    ShardFinished,
+    /// The lease was given away, given back or lost.
+    Released,
+    /// The child failed. The lease is still held.
+    ChildFailed(ChildError),
+}
+
+/// How one child's time ended, when nothing failed.
+enum Tenancy {
+    ShardFinished,
+    Released,
+    /// The child answered `shardEnded` but never checkpointed the end.
+    EndNotCheckpointed,
+}
+
+/// The life of one leased shard.
+pub struct Consumer {
+    held: HeldLease,
+    around: Surroundings,
+    ending: watch::Receiver<Ending>,
+    /// Counts the shards that this worker has finished: a bell for children that wait for their parents.
+    shards_finished: watch::Receiver<u64>,
+    progress: Arc<Progress>,
+}
+
+impl Consumer {
+    /// A consumer for a lease that has just been acquired.
+    pub fn new(
+        held: HeldLease,
+        around: Surroundings,
+        ending: watch::Receiver<Ending>,
+        shards_finished: watch::Receiver<u64>,
+        progress: Arc<Progress>,
+    ) -> Self {
+        Self { held, around, ending, shards_finished, progress }
+    }
+
+    /// Runs to the end. Dropping the future ends the child at once.
+    pub async fn run(self) -> Outcome {
+        let span = info_span!("shard", shard = %self.held.tenure.shard);
+        self.run_in_span().instrument(span).await
+    }
+
+    async fn run_in_span(mut self) -> Outcome {
+        if self.held.lease.checkpoint.is_shard_end() {
+            // Compat: such a lease is held and renewed until it can be deleted, without a child (`consuming.md 1.10`).
+            self.around.shards.queue_cleanup(&self.held.lease);
+            return Outcome::ShardFinished;
+        }
+        if !self.wait_for_parents().await {
+            self.release().await;
+            return Outcome::Released;
+        }
+        let mut failures = 0;
+        loop {
+            match self.serve().await {
+                Ok(Tenancy::ShardFinished) => return Outcome::ShardFinished,
+                Ok(Tenancy::Released) => return Outcome::Released,
+                Ok(Tenancy::EndNotCheckpointed) => {
+                    error!(
+                        "the child answered shardEnded without having checkpointed; the shard cannot finish and its \
+                         child shards cannot start. The child is started again and will get shardEnded again: call \
+                         checkpoint() without a sequence number in shardEnded"
+                    );
+                }
+                Err(error) if self.around.settings.restart_failed_child => {
+                    error!(%error, "the child failed, starting it again");
+                }
+                Err(error) => return Outcome::ChildFailed(error),
+            }
+            failures += 1;
+            let pause = Patience { wait_first: self.around.settings.task_backoff, ..Patience::ENDLESS }.wait(failures);
+            if timeout(pause, self.ended()).await.is_ok() {
+                self.release().await;
+                return Outcome::Released;
+            }
+        }
+    }
+
+    fn tenure(&self) -> &Tenure {
+        &self.held.tenure
+    }
+
+    fn shard(&self) -> &ShardId {
+        &self.held.tenure.shard
+    }
+
+    /// Waits until an ending is wanted. Cancel-safe.
+    async fn ended(&mut self) -> Ending {
+        match self.ending.wait_for(|ending| *ending != Ending::None).await {
+            Ok(ending) => *ending,
+            // The worker is gone, and with it every lease.
+            Err(_) => Ending::LeaseLost,
+        }
+    }
+
+    /// Until every parent is finished or gone. `false`: an ending came first (`BlockOnParentShardTask`).
+    async fn wait_for_parents(&mut self) -> bool {
+        let mut waited = false;
+        loop {
+            match self.parents_unfinished().await {
+                Some(parents) if parents.is_empty() => {
+                    if waited {
+                        info!("parents finished");
+                    }
+                    return *self.ending.borrow() == Ending::None;
+                }
+                Some(parents) => {
+                    if !waited {
+                        info!(?parents, "waiting for parent shards to be finished");
+                    }
+                    waited = true;
+                }
+                None => {}
+            }
+            let poll = self.around.settings.parent_poll;
+            let mut finished = self.shards_finished.clone();
+            finished.mark_unchanged();
+            tokio::select! {
+                biased;
+                _ = self.ended() => return false,
+                _ = async { if finished.changed().await.is_err() { std::future::pending::<()>().await } } => {}
+                () = sleep(poll) => {}
+            }
+        }
+    }
+
+    /// `None`: the table did not say.
+    async fn parents_unfinished(&self) -> Option<Vec<ShardId>> {
+        let mut found = Vec::new();
+        for parent in &self.held.lease.parents {
+            match self.around.leases.read(parent).await {
+                Ok(lease) => found.extend(lease),
+                Err(error) => {
+                    warn!(%parent, %error, "the parent's lease could not be read, trying again");
+                    return None;
+                }
+            }
+        }
+        Some(unfinished_parents(&found))
+    }
+
+    /// Gives the lease to whom the leader wants to have it, or back to nobody when the worker stops. A lease that is
+    /// lost already stays lost.
+    async fn release(&self) {
+        let leases = &self.around.leases;
+        let held = leases.held().borrow().iter().find(|held| held.tenure == *self.tenure()).cloned();
+        let Some(held) = held else { return };
+        let released = match &held.hand_over_to {
+            Some(_) => leases.hand_over(self.tenure()).await,
+            None => leases.give_back(self.tenure()).await,
+        };
+        if let Err(error) = released {
+            warn!(%error, "the lease could not be given back; it expires by itself");
+            leases.drop_lease(self.tenure()).await;
+        }
+    }
+
+    /// One child, from its start to its end.
+    async fn serve(&mut self) -> Result<Tenancy, ChildError> {
+        let Some(lease) = self.fresh_lease().await else {
+            self.release().await;
+            return Ok(Tenancy::Released);
+        };
+        let checkpoint = lease.checkpoint.clone();
+        let around = self.around.clone();
+        let mut fetch = Fetch::poll(
+            around.stream.clone(),
+            self.shard().clone(),
+            &checkpoint,
+            &around.settings.fetch,
+            around.read_ahead.clone(),
+            around.clock.clone(),
+        );
+        info!(%checkpoint, command = "initialize", "starting the child");
+        let mut child =
+            ChildSession::start(around.spawn.as_ref(), self.shard(), around.settings.session.clone()).await?;
+        let mut checkpoints = Checkpoints::begin(checkpoint.clone());
+        let mut store = Store { leases: around.leases.clone(), tenure: self.tenure().clone() };
+        child.initialize(&checkpoint).await?;
+        loop {
+            let step = tokio::select! {
+                biased; // data is last, so that it can starve nobody
+                ending = self.ended() => Step::End(ending),
+                error = child.failed() => Step::Failed(error),
+                answer = fetch.next() => Step::Answer(answer),
+            };
+            match step {
+                Step::Failed(error) => return Err(error),
+                Step::End(ending) => {
+                    drop(fetch);
+                    return self.end(child, ending, &mut checkpoints, &mut store).await;
+                }
+                Step::Answer(Some(Answer::More(batch))) => {
+                    self.deliver(&mut child, batch, &lease, &mut checkpoints, &mut store, false).await?;
+                }
+                Step::Answer(Some(Answer::End(batch))) => {
+                    let children = batch.child_shards.clone();
+                    self.deliver(&mut child, batch, &lease, &mut checkpoints, &mut store, true).await?;
+                    drop(fetch);
+                    return self.finish(child, &children, &mut checkpoints, &mut store).await;
+                }
+                // The reader ends only after an end of the shard, which returns above.
+                Step::Answer(None) => {
+                    error!("the reader of the shard ended early, starting again");
+                    child.end().await;
+                    return Ok(Tenancy::EndNotCheckpointed);
+                }
+            }
+        }
+    }
+
+    /// The lease as the table has it now: the checkpoint in it is where to start. `None`: an ending came first, or
+    /// the lease is gone.
+    async fn fresh_lease(&mut self) -> Option<Lease> {
+        let leases = self.around.leases.clone();
+        let clock = self.around.clock.clone();
+        let shard = self.shard().clone();
+        let read = retry(&clock, Patience::ENDLESS, "reading the lease", || leases.read(&shard));
+        tokio::select! {
+            biased;
+            _ = self.ended() => None,
+            lease = read => match lease {
+                Ok(lease) => lease,
+                Err(error) => {
+                    error!(%error, "the lease could not be read");
+                    None
+                }
+            },
+        }
+    }
+
+    /// Hands one batch to the child (`ProcessTask`, `consuming.md 5.5`).
+    async fn deliver(
+        &self,
+        child: &mut ChildSession,
+        batch: Batch,
+        lease: &Lease,
+        checkpoints: &mut Checkpoints,
+        store: &mut Store,
+        at_shard_end: bool,
+    ) -> Result<(), ChildError> {
+        let clock = &self.around.clock;
+        self.progress.answered(batch.millis_behind_latest, clock.epoch_ms());
+        let had_records = !batch.records.is_empty();
+        let mut records: Vec<UserRecord> = Vec::with_capacity(batch.records.len());
+        let range = if had_records { self.hash_range(lease).await } else { None };
+        for record in batch.records {
+            deaggregate(record, range, &mut records);
+        }
+        drop_checkpointed(&mut records, checkpoints.last());
+        if let Some(last) = records.last() {
+            checkpoints.delivered(Position::At(last.sequence_number.clone(), last.sub_sequence_number));
+        }
+        let empty_is_wanted = self.around.settings.deliver_empty_batches && !(at_shard_end && !had_records);
+        if records.is_empty() && !empty_is_wanted {
+            return Ok(());
+        }
+        let bytes = records.iter().map(|record| record.data.len() as u64).sum();
+        self.around.leases.record_bytes(self.tenure(), bytes);
+        self.progress.batch_begins(clock.epoch_ms());
+        child.process_records(&records, batch.millis_behind_latest, checkpoints, store).await?;
+        self.progress.batch_done(records.len(), bytes);
+        Ok(())
+    }
+
+    async fn hash_range(&self, lease: &Lease) -> Option<HashRange> {
+        match lease.hash_range {
+            Some(range) => Some(range),
+            None => self.around.shards.hash_range_of(self.shard()).await,
+        }
+    }
+
+    /// The shard is read to its end: child leases first, then the child, then its checkpoint is checked
+    /// (`ShutdownTask`, `consuming.md 1.9, 5.7`).
+    async fn finish(
+        &mut self,
+        mut child: ChildSession,
+        children: &[ChildShard],
+        checkpoints: &mut Checkpoints,
+        store: &mut Store,
+    ) -> Result<Tenancy, ChildError> {
+        let mut failures = 0;
+        loop {
+            let shards = self.around.shards.clone();
+            let finished = tokio::select! {
+                biased;
+                ending = self.ended() => return self.end(child, ending, checkpoints, store).await,
+                finished = shards.finish_shard(self.tenure(), children) => finished,
+            };
+            let Err(error) = finished else { break };
+            failures += 1;
+            if failures == 1 || failures % 30 == 0 {
+                warn!(%error, failures, "the leases of the child shards could not be created yet, trying again");
+            }
+            let pause = Patience { wait_first: self.around.settings.task_backoff, ..Patience::ENDLESS }.wait(failures);
+            let _ = timeout(pause, self.ended()).await;
+        }
+        checkpoints.shard_ended();
+        child.shard_ended(checkpoints, store).await?;
+        let is_finished = checkpoints.last().is_shard_end();
+        child.end().await;
+        if !is_finished {
+            // A lost lease explains the missing checkpoint: somebody else finishes the shard.
+            let lost = *self.ending.borrow() == Ending::LeaseLost;
+            return Ok(if lost { Tenancy::Released } else { Tenancy::EndNotCheckpointed });
+        }
+        info!(children = ?children.iter().map(|child| &child.id).collect::<Vec<_>>(), "shard finished");
+        if let Ok(Some(lease)) = self.around.leases.read(self.shard()).await {
+            self.around.shards.queue_cleanup(&lease);
+        }
+        Ok(Tenancy::ShardFinished)
+    }
+
+    /// The lease is wanted back, or gone.
+    async fn end(
+        &mut self,
+        mut child: ChildSession,
+        ending: Ending,
+        checkpoints: &mut Checkpoints,
+        store: &mut Store,
+    ) -> Result<Tenancy, ChildError> {
+        if ending == Ending::Requested {
+            let answered = child.shutdown_requested(checkpoints, store).await;
+            // Compat: the lease is given away also when the child failed here (`protocol.md 10.1`).
+            self.release().await;
+            if let Err(error) = answered {
+                error!(%error, "the child did not complete shutdownRequested; its lease is given away all the same");
+                child.end().await;
+                return Ok(Tenancy::Released);
+            }
+        }
+        child.lease_lost().await?;
+        child.end().await;
+        Ok(Tenancy::Released)
+    }
+}
+
+/// What happened while the child was idle.
+enum Step {
+    End(Ending),
+    Failed(ChildError),
+    Answer(Option<Answer>),
+}
+
+/// Stores checkpoints in the lease, for one tenure.
+struct Store {
+    leases: Leases,
+    tenure: Tenure,
+}
+
+#[async_trait]
+impl Checkpointer for Store {
+    async fn store(&mut self, position: &Position) -> Result<(), CheckpointError> {
+        self.leases.checkpoint(&self.tenure, position).await
+    }
+}
