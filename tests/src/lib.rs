@@ -1,1 +1,3 @@
-//! Fakes, judges and the promises they check.
+//! Fakes for simulations, and real processes for promises.
+
+pub mod daemon;

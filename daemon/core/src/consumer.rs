@@ -63,13 +63,19 @@ mod tests {
     fn left(last: &str, sub: u64) -> Vec<(String, u64)> {
         let mut records = vec![record("9", 0), record("10", 0), record("10", 1), record("11", 0)];
         drop_checkpointed(&mut records, &Position::parse(last, sub).unwrap());
-        records.iter().map(|r| (r.sequence_number.to_string(), r.sub_sequence_number)).collect()
+        records
+            .iter()
+            .map(|r| (r.sequence_number.to_string(), r.sub_sequence_number))
+            .collect()
     }
 
     #[test]
     fn records_up_to_the_checkpoint_are_dropped_and_the_rest_of_an_aggregate_is_kept() {
         assert_eq!(left("10", 0), [("10".into(), 1), ("11".into(), 0)]);
-        assert_eq!(left("9", 0), [("10".into(), 0), ("10".into(), 1), ("11".into(), 0)]);
+        assert_eq!(
+            left("9", 0),
+            [("10".into(), 0), ("10".into(), 1), ("11".into(), 0)]
+        );
         assert_eq!(left("11", 7), []);
     }
 

@@ -6,6 +6,7 @@
 pub mod deaggregate;
 pub mod client_version;
 pub mod consumer;
+pub mod deaggregate;
 pub mod fetch;
 pub mod ids;
 pub mod leader;
