@@ -12,6 +12,7 @@ pub mod ids;
 pub mod leader;
 pub mod leases;
 pub mod rng;
+pub mod shards;
 pub mod stream;
 pub mod table;
 pub mod worker_metrics;
