@@ -31,7 +31,7 @@ class Retry(NamedTuple):
         """Seconds to wait after the given number of failed tries; None to give up. `chance` is in [0, 1)."""
         if tries >= self.tries_max:
             return None
-        return min(self.delay_max, self.delay_first * 2 ** (tries - 1)) * (1 - chance / 2)
+        return min(self.delay_max, self.delay_first * 2.0 ** (tries - 1)) * (1 - chance / 2)
 
 
 class Checkpointer:
@@ -65,7 +65,8 @@ class Checkpointer:
         Raises `ShutdownError` if the lease is gone, `ThrottlingError` after the last try, else `CheckpointError`.
         """
         if isinstance(position, Record):
-            position, sub_sequence_number = position.sequence_number, position.sub_sequence_number
+            sub_sequence_number = position.sub_sequence_number
+            position = position.sequence_number
         with self._lock:
             tries = 0
             while True:
