@@ -1,0 +1,11 @@
+//! The engine's outside worlds over the AWS SDK.
+//!
+//! Owns the translation both ways: rows, records and errors. Decides nothing about leases or shards.
+
+pub mod client;
+pub mod dynamodb;
+mod expressions;
+pub mod failure;
+mod http;
+pub mod kinesis;
+mod values;

@@ -1,0 +1,291 @@
+//! `Stream` over the AWS SDK. Translates, and tries each call once; whether an answer makes sense for a shard (children
+//! at its end, and only there) is judged by the engine.
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use aws_sdk_kinesis::Client;
+use aws_sdk_kinesis::operation::get_records::GetRecordsOutput;
+use aws_sdk_kinesis::types::{self, ShardFilterType, ShardIteratorType, StreamStatus};
+use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
+use aws_smithy_runtime_api::client::result::SdkError;
+use aws_smithy_types::DateTime;
+use aws_smithy_types::error::metadata::ProvideErrorMetadata;
+use bytes::Bytes;
+use multilangd_core::ids::{HashRange, SequenceNumber, ShardId};
+use multilangd_core::stream::{Batch, ChildShard, Shard, ShardFilter, ShardIterator, StartAt, StreamRecord};
+use multilangd_engine::stream::{ShardPage, Shards, Stream, StreamDescription, StreamError};
+
+use crate::aws::failure::{Failure, Reaction, is_throttling};
+
+/// `GetRecords` and `GetShardIterator` are given up after this (`consuming.md 2.1`, `kinesisRequestTimeout`).
+pub const READ_TIMEOUT: Duration = Duration::from_secs(30);
+/// `ListShards` and `DescribeStreamSummary` are given up after this (`consuming.md 1.1`).
+pub const LIST_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// One stream of the real service, or of anything that speaks its protocol.
+#[derive(Clone, Debug)]
+pub struct KinesisStream {
+    read: Client,
+    list: Client,
+    name: String,
+    /// Sent beside the name where it is known.
+    // Compat: Java's daemon takes only the name out of `streamArn`; sending the ARN too makes streams of other
+    // accounts readable.
+    arn: Option<String>,
+    place: String,
+}
+
+impl KinesisStream {
+    /// `read` has the shorter time-out, `list` the longer; both without retries. `place` names the endpoint in errors.
+    pub fn new(read: Client, list: Client, name: String, arn: Option<String>, place: String) -> Self {
+        Self {
+            read,
+            list,
+            name,
+            arn,
+            place,
+        }
+    }
+
+    fn error<E>(&self, operation: &'static str, error: &SdkError<E, HttpResponse>) -> StreamError
+    where
+        E: std::error::Error + ProvideErrorMetadata + 'static,
+    {
+        translate(Failure::of(error, "kinesis", operation, &self.place))
+    }
+
+    fn broken(&self, operation: &'static str, message: impl Into<String>) -> StreamError {
+        StreamError::Unavailable(Box::new(Failure::broken(operation, &self.place, message)))
+    }
+
+    fn sequence_number(&self, operation: &'static str, text: &str) -> Result<SequenceNumber, StreamError> {
+        SequenceNumber::parse(text)
+            .ok_or_else(|| self.broken(operation, format!("'{text}' is no sequence number")))
+    }
+
+    fn hash_range(
+        &self,
+        operation: &'static str,
+        range: Option<&types::HashKeyRange>,
+    ) -> Result<HashRange, StreamError> {
+        let range = range.ok_or_else(|| self.broken(operation, "a shard without hash key range"))?;
+        let key = |text: &str| {
+            text.parse::<u128>()
+                .map_err(|_| self.broken(operation, format!("'{text}' is no hash key")))
+        };
+        Ok(HashRange {
+            start: key(&range.starting_hash_key)?,
+            end: key(&range.ending_hash_key)?,
+        })
+    }
+
+    fn shard(&self, shard: types::Shard) -> Result<Shard, StreamError> {
+        const OPERATION: &str = "ListShards";
+        let numbers = shard
+            .sequence_number_range
+            .as_ref()
+            .ok_or_else(|| self.broken(OPERATION, "a shard without sequence number range"))?;
+        Ok(Shard {
+            hash_range: self.hash_range(OPERATION, shard.hash_key_range.as_ref())?,
+            starting_sequence_number: self.sequence_number(OPERATION, &numbers.starting_sequence_number)?,
+            ending_sequence_number: match &numbers.ending_sequence_number {
+                Some(text) => Some(self.sequence_number(OPERATION, text)?),
+                None => None,
+            },
+            id: shard.shard_id.into(),
+            parent: shard.parent_shard_id.map(ShardId::from),
+            adjacent_parent: shard.adjacent_parent_shard_id.map(ShardId::from),
+        })
+    }
+
+    fn batch(&self, answer: GetRecordsOutput) -> Result<Batch, StreamError> {
+        const OPERATION: &str = "GetRecords";
+        let records = answer
+            .records
+            .into_iter()
+            .map(|record| {
+                Ok(StreamRecord {
+                    sequence_number: self.sequence_number(OPERATION, &record.sequence_number)?,
+                    partition_key: record.partition_key.unwrap_or_default(),
+                    data: Bytes::from(record.data.into_inner()),
+                    approximate_arrival_ms: record
+                        .approximate_arrival_timestamp
+                        .and_then(|time| time.to_millis().ok()),
+                })
+            })
+            .collect::<Result<_, StreamError>>()?;
+        let child_shards = answer
+            .child_shards
+            .unwrap_or_default()
+            .into_iter()
+            .map(|child| {
+                Ok(ChildShard {
+                    hash_range: self.hash_range(OPERATION, child.hash_key_range.as_ref())?,
+                    id: child.shard_id.into(),
+                    parents: child.parent_shards.into_iter().map(ShardId::from).collect(),
+                })
+            })
+            .collect::<Result<_, StreamError>>()?;
+        Ok(Batch {
+            records,
+            next_iterator: answer.next_shard_iterator.map(ShardIterator),
+            millis_behind_latest: answer.millis_behind_latest,
+            child_shards,
+        })
+    }
+}
+
+#[async_trait]
+impl Stream for KinesisStream {
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    async fn describe(&self) -> Result<StreamDescription, StreamError> {
+        const OPERATION: &str = "DescribeStreamSummary";
+        let request = self
+            .list
+            .describe_stream_summary()
+            .stream_name(&self.name)
+            .set_stream_arn(self.arn.clone());
+        let answer = request
+            .send()
+            .await
+            .map_err(|error| self.error(OPERATION, &error))?;
+        let summary = answer
+            .stream_description_summary
+            .ok_or_else(|| self.broken(OPERATION, "no description"))?;
+        Ok(StreamDescription {
+            is_readable: matches!(
+                summary.stream_status,
+                StreamStatus::Active | StreamStatus::Updating
+            ),
+            status: summary.stream_status.as_str().to_owned(),
+            arn: summary.stream_arn,
+            open_shards: u32::try_from(summary.open_shard_count).unwrap_or_default(),
+        })
+    }
+
+    async fn list_shards(&self, page: &ShardPage) -> Result<Shards, StreamError> {
+        const OPERATION: &str = "ListShards";
+        let request = match page {
+            ShardPage::First(filter) => self
+                .list
+                .list_shards()
+                .stream_name(&self.name)
+                .set_stream_arn(self.arn.clone())
+                .set_shard_filter(
+                    filter
+                        .map(shard_filter)
+                        .transpose()
+                        .map_err(|error| self.unsendable(OPERATION, &error))?,
+                ),
+            // The service refuses any other parameter beside a token.
+            ShardPage::Next(token) => self.list.list_shards().next_token(token),
+        };
+        let answer = request
+            .send()
+            .await
+            .map_err(|error| self.error(OPERATION, &error))?;
+        let shards = answer.shards.unwrap_or_default();
+        Ok(Shards {
+            shards: shards
+                .into_iter()
+                .map(|shard| self.shard(shard))
+                .collect::<Result<_, _>>()?,
+            next_token: answer.next_token.filter(|token| !token.is_empty()),
+        })
+    }
+
+    async fn shard_iterator(
+        &self,
+        shard: &ShardId,
+        start: &StartAt,
+    ) -> Result<Option<ShardIterator>, StreamError> {
+        const OPERATION: &str = "GetShardIterator";
+        let request = self
+            .read
+            .get_shard_iterator()
+            .stream_name(&self.name)
+            .set_stream_arn(self.arn.clone())
+            .shard_id(shard.as_str());
+        let request = match start {
+            StartAt::TrimHorizon => request.shard_iterator_type(ShardIteratorType::TrimHorizon),
+            StartAt::Latest => request.shard_iterator_type(ShardIteratorType::Latest),
+            StartAt::Timestamp(ms) => request
+                .shard_iterator_type(ShardIteratorType::AtTimestamp)
+                .timestamp(DateTime::from_millis(*ms)),
+            StartAt::At(number) => request
+                .shard_iterator_type(ShardIteratorType::AtSequenceNumber)
+                .starting_sequence_number(number.as_str()),
+            StartAt::After(number) => request
+                .shard_iterator_type(ShardIteratorType::AfterSequenceNumber)
+                .starting_sequence_number(number.as_str()),
+        };
+        let answer = request
+            .send()
+            .await
+            .map_err(|error| self.error(OPERATION, &error))?;
+        Ok(answer.shard_iterator.map(ShardIterator))
+    }
+
+    async fn get_records(&self, iterator: &ShardIterator, records_max: u32) -> Result<Batch, StreamError> {
+        let request = self
+            .read
+            .get_records()
+            .shard_iterator(&iterator.0)
+            .limit(i32::try_from(records_max).unwrap_or(i32::MAX))
+            .set_stream_arn(self.arn.clone());
+        let answer = request
+            .send()
+            .await
+            .map_err(|error| self.error("GetRecords", &error))?;
+        self.batch(answer)
+    }
+}
+
+impl KinesisStream {
+    fn unsendable(
+        &self,
+        operation: &'static str,
+        error: &aws_smithy_types::error::operation::BuildError,
+    ) -> StreamError {
+        StreamError::Refused(Box::new(Failure::unsendable(
+            operation,
+            &self.place,
+            error.to_string(),
+        )))
+    }
+}
+
+fn shard_filter(
+    filter: ShardFilter,
+) -> Result<types::ShardFilter, aws_smithy_types::error::operation::BuildError> {
+    let builder = types::ShardFilter::builder();
+    match filter {
+        ShardFilter::AtLatest => builder.r#type(ShardFilterType::AtLatest),
+        ShardFilter::AtTrimHorizon => builder.r#type(ShardFilterType::AtTrimHorizon),
+        ShardFilter::AtTimestamp(ms) => builder
+            .r#type(ShardFilterType::AtTimestamp)
+            .timestamp(DateTime::from_millis(ms)),
+    }
+    .build()
+}
+
+fn translate(failure: Failure) -> StreamError {
+    match failure.code.as_deref().unwrap_or_default() {
+        "ExpiredIteratorException" => StreamError::ExpiredIterator,
+        "InvalidArgumentException" | "ExpiredNextTokenException" => {
+            StreamError::InvalidArgument(failure.to_string())
+        }
+        "ResourceNotFoundException" => StreamError::NotFound(failure.to_string()),
+        "ResourceInUseException" => StreamError::NotActive(failure.to_string()),
+        code if is_throttling(code) => StreamError::Throttled(failure.to_string()),
+        _ => match failure.reaction {
+            Reaction::SlowDown => StreamError::Throttled(failure.to_string()),
+            Reaction::Repeat => StreamError::Unavailable(Box::new(failure)),
+            Reaction::GiveUp => StreamError::Refused(Box::new(failure)),
+        },
+    }
+}

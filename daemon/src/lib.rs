@@ -1,0 +1,3 @@
+//! The program's parts, as a library, so that its tests can use them over the local services.
+
+pub mod aws;
