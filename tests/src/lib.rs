@@ -4,3 +4,5 @@ pub mod daemon;
 //! Fakes, judges and the promises they check.
 
 pub mod table;
+
+pub mod oracle;

@@ -25,6 +25,7 @@ pub(super) struct Reader {
     clock: Clock,
     last_success: Instant,
     failures: u32,
+    is_reading: bool,
 }
 
 /// A streak of failures is logged at its first failure and then once per this many, not each time.
@@ -51,6 +52,7 @@ impl Reader {
             last_success: clock.now(),
             clock,
             failures: 0,
+            is_reading: false,
         }
     }
 
@@ -88,7 +90,12 @@ impl Reader {
         match self.cursor.ask(self.clock.epoch_ms()) {
             Ask::Iterator(start) => match self.stream.shard_iterator(&self.shard, &start).await {
                 Ok(Some(iterator)) => {
-                    debug!(shard = %self.shard, ?start, "shard iterator");
+                    if self.is_reading {
+                        debug!(shard = %self.shard, from = ?start, "new shard iterator");
+                    } else {
+                        info!(shard = %self.shard, from = ?start, "reading");
+                    }
+                    self.is_reading = true;
                     self.cursor.iterator(iterator);
                     // The first read follows at once.
                     if self.failures == 0 {
