@@ -4,9 +4,8 @@ Owns ports, temporary directories and processes; knows nothing of what a judge c
 was started in it is ended when it closes, by process id, whether the judge passed, failed or was interrupted.
 """
 
-import base64
 import contextlib
-import glob
+import decimal
 import hashlib
 import json
 import os
@@ -14,7 +13,6 @@ import pathlib
 import shutil
 import signal
 import socket
-import struct
 import subprocess
 import sys
 import tempfile
@@ -157,8 +155,8 @@ class Bench:
         for process in reversed(self.processes):
             process.end()
         if isinstance(error, Failed):
-            for process in self.processes:
-                sys.stderr.write(f"--- last lines of {process.name}\n{process.tail(15)}\n")
+            for process in self.processes[-4:]:
+                sys.stderr.write(f"--- last lines of {process.name}\n{process.tail(12)}\n")
         if self.keep:
             self.say(f"left {self.dir}")
         else:
@@ -235,6 +233,14 @@ class Bench:
         path = self.dir / f"{name}.properties"
         path.write_text("".join(f"{key.replace('__', '.')} = {value}\n" for key, value in values.items()))
         return path
+
+    def tapped(self, name, children):
+        """A tap before children that a plan names: the executable, the daemon's environment, and where its tenures are written down."""
+        out, plan = self.dir / f"{name}-tenures", self.dir / f"{name}-plan.json"
+        out.mkdir()
+        plan.write_text(json.dumps(children))
+        tap = shell_name(self.dir, f"tap-{name}", [sys.executable, HERE / "tap.py"])
+        return tap, environment(TAP_PLAN=plan, TAP_OUT=out, COUNT_DIR=self.dir), out
 
     def java_daemon(self, properties, name="java", env=None, flags=()):
         need("java-3.5.1")
@@ -390,6 +396,11 @@ def shell_name(directory, name, argv):
     path.write_text(f'#!/bin/sh\nexec {words} "$@"\n')
     path.chmod(0o755)
     return path
+
+
+def said(tenures, shard, text, times=1):
+    """Whether what a tap wrote down of a shard so far contains a text so many times."""
+    return sum(path.read_text(encoding="utf-8").count(text) for path in tenures.glob(f"{shard}.*.jsonl")) >= times
 
 
 def run(judge):

@@ -22,7 +22,7 @@ SCRIPT = [sys.executable, str(HERE / "scripted_child.py")]
 KCLPY = {"PYTHONPATH": str(JUDGES / "kclpy")}
 NODE = {"NODE_PATH": str(JUDGES / "npm/node_modules")}
 
-# Shard number -> file name, title, child. The shards from 18 on are children of others.
+# Shard number -> file name, title, child. The shards from 19 on are children of others.
 TOUR = {
     0: ("checkpoints", "a child that checkpoints each batch, and a graceful stop", "checkpoint-at-every-turn"),
     1: ("checkpoint-errors", "positions that are refused, in each action", "checkpoint-errors"),
@@ -42,17 +42,18 @@ TOUR = {
     15: ("kclpy-v1", "amazon_kclpy 3.2.0, processor interface v1", None),
     16: ("kclpy-v2", "amazon_kclpy 3.2.0, processor interface v2", None),
     17: ("node", "aws-kcl 2.3.2 (npm), to the end of its shard", None),
+    18: ("skipped-by-java-only", "lines that the Java daemon skips and multilangd understands", "skipped-by-java-only"),
 }
-CHILDREN = {18: "child-of-split", 22: "child-of-merge"}
+CHILDREN = {19: "child-of-split", 27: "child-of-merge"}
 SHARDS = len(TOUR)
 
 # name -> title, scenario, properties of its own, exit code of the Java daemon.
 FATAL = {
-    "wrong-status": ("a status for another action ends the daemon", "status-for-another", {}, 1),
-    "empty-status": ("a status for no action ends the daemon", "status-for-nothing", {}, 1),
-    "child-exits": ("the child exits while a status is owed", "dies", {}, 1),
-    "null-line": ("the line null ends the Java daemon", "says-null", {}, 1),
-    "timeout": ("no status within timeoutInSeconds", "never-answers", {"timeoutInSeconds": 5}, 1),
+    "wrong-status": ("a status for another action ends the daemon", "status-for-another", {"shutdownGraceMillis": 1000}, 1),
+    "empty-status": ("a status for no action ends the daemon", "status-for-nothing", {"shutdownGraceMillis": 1000}, 1),
+    "child-exits": ("the child exits while a status is owed", "dies", {"shutdownGraceMillis": 1000}, 1),
+    "null-line": ("the line null ends the Java daemon", "says-null", {"shutdownGraceMillis": 1000}, 1),
+    "timeout": ("no status within timeoutInSeconds", "never-answers", {"timeoutInSeconds": 5, "shutdownGraceMillis": 1000}, 1),
     "leaves-at-shutdown": ("the child exits after answering shutdownRequested", "leaves-when-asked-to-stop", {}, 143),
     "wrong-status-at-shutdown": ("shutdownRequested is answered with another status", "refuses-to-stop", {}, 143),
     "empty-batches": ("callProcessRecordsEvenForEmptyRecordList", "checkpoint-at-every-turn",
@@ -81,24 +82,15 @@ def services(b, multilangd):
 
 
 def start_java(b, name, kinesis, dynamodb, stream, children, **more):
-    out = b.dir / f"{name}-tenures"
-    out.mkdir()
-    (b.dir / f"{name}-plan.json").write_text(json.dumps(children))
-    tap = bench.shell_name(b.dir, "tap", [sys.executable, HERE / "tap.py"])
+    executable, env, out = b.tapped(name, children)
     values = dict(
-        executableName=tap, applicationName=f"app-{name}", streamName=stream, regionName=bench.REGION, kinesisEndpoint=kinesis,
+        executableName=executable, applicationName=f"app-{name}", streamName=stream, regionName=bench.REGION, kinesisEndpoint=kinesis,
         dynamoDBEndpoint=dynamodb, AwsCredentialsProvider="DefaultCredentialsProvider", initialPositionInStream="TRIM_HORIZON",
         retrievalMode="POLLING", idleTimeBetweenReadsInMillis=250, metricsLevel="NONE", shutdownGraceMillis=20000,
         failoverTimeMillis=5000, shardSyncIntervalMillis=1000, parentShardPollIntervalMillis=1000, workerId="java-1",
     )
     values.update(more)
-    env = bench.environment(TAP_PLAN=b.dir / f"{name}-plan.json", TAP_OUT=out, COUNT_DIR=b.dir)
     return b.java_daemon(b.properties(name, **values), name=name, env=env), out
-
-
-def said(out, shard, text, times=1):
-    """Whether the tenures of a shard so far contain a text so many times."""
-    return sum(p.read_text().count(text) for p in out.glob(f"{shard}.*.jsonl")) >= times
 
 
 def steal(dynamodb, table, shard):
@@ -117,17 +109,20 @@ def write_transcript(tenure, target, title):
     target.write_text("\n".join([json.dumps(head, separators=(",", ":")), *lines[1:]]) + "\n")
 
 
-def put_first_wave(stream):
-    for shard in range(SHARDS):
-        if shard == 2:
-            first, last = stream.range_of(2)
-            inside = [(f"user-{n}", first + n, b"sub record %d" % n) for n in range(5)]
-            stream.put(2, aggregate(inside), "a")
-            stream.put(2, aggregate([("in", first, b"kept"), ("out", last + 1 if last + 1 < bench.MAX_HASH else 0, b"dropped: not this shard's")]), "a")
-            stream.put(2, b"not aggregated", "plain")
+def put_first_wave(stream, shards, aggregated):
+    """Five records for every shard, with keys and data that are hard to write; two aggregates and a plain record for one of them."""
+    for shard in shards:
+        if shard == aggregated:
+            first, last = stream.range_of(shard)
+            elsewhere = (last + 1) % bench.MAX_HASH
+            stream.put(shard, aggregate([(f"user-{n}", first + n, b"sub record %d" % n) for n in range(5)]), "a")
+            stream.put(shard, aggregate([("in", first, b"kept"), ("out", elsewhere, b"dropped: not this shard's")]), "a")
+            stream.put(shard, b"not aggregated", "plain")
             continue
-        for data, key in ((b"first", "k-1"), (bytes(range(256)), "\u043a\u043b\u044e\u0447"), (b"third", 'quote " and \\ and / and <tag>'),
-                          (b"\x00", "\U0001f600\u2028\x7f"), ("t\u00ebxt".encode(), "tab\tand\x01control\x1f")):
+        for data, key in (
+            (b"first", "k-1"), (bytes(range(256)), "\u043a\u043b\u044e\u0447"), (b"third", 'quote " and \\ and / and <tag>'),
+            (b"\x00", "\U0001f600\u2028\x7f"), ("t\u00ebxt".encode(), "tab\tand\x01control\x1f"),
+        ):
             stream.put(shard, data, key)
 
 
@@ -135,7 +130,7 @@ def tour(b, arguments):
     kinesis_url, dynamodb_url = services(b, arguments.multilangd)
     kinesis, dynamodb = client("kinesis", kinesis_url), client("dynamodb", dynamodb_url)
     stream = Stream(kinesis, "tour", SHARDS)
-    put_first_wave(stream)
+    put_first_wave(stream, range(SHARDS), aggregated=2)
     java, out = start_java(b, "tour", kinesis_url, dynamodb_url, "tour", plan(b.dir))
     table = "app-tour"
     done = '"to":"child","line":"{\\"action\\":\\"processRecords'
@@ -143,12 +138,12 @@ def tour(b, arguments):
     def wait_each(what, shards, text, times=1, limit=60):
         def look():
             check(java.running(), f"the Java daemon ended while waiting for {what}:\n{java.tail()}")
-            return all(said(out, s, text, times) for s in shards)
+            return all(bench.said(out, s, text, times) for s in shards)
 
         try:
             wait_for(what, limit, look)
         except bench.Failed:
-            raise bench.Failed(f"{what}: not seen in shards {[s for s in shards if not said(out, s, text, times)]}") from None
+            raise bench.Failed(f"{what}: not seen in shards {[s for s in shards if not bench.said(out, s, text, times)]}") from None
         b.say(what)
 
     wait_each("the first batch of every shard", range(SHARDS), done, limit=240)
@@ -192,7 +187,7 @@ def fatal(b, arguments, names):
             stream.put(0, b"record %d" % n, f"k-{n}")
         children = {"*": {"child": f"scripted_child.py {scenario}", "argv": [*SCRIPT, scenario]}}
         java, out = start_java(b, name, kinesis_url, dynamodb_url, name, children, **more)
-        wait_for(f"{name}: the first batch", 240, lambda: said(out, 0, "processRecords") or not java.running())
+        wait_for(f"{name}: the first batch", 240, lambda: bench.said(out, 0, "processRecords") or not java.running())
         if expected == 143:
             time.sleep(2)
             code = java.stop(limit=90)

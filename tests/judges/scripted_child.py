@@ -138,8 +138,7 @@ def number_forms(child, message, action):
 GARBAGE = [
     "", " ", "\t", "plain text", '{"action":"status"', "[]", '[{"action":"status","responseFor":"processRecords"}]', "5", '"x"', "true", "{}",
     '{"responseFor":"processRecords"}', '{"action":null,"responseFor":"processRecords"}', '{"action":"Status","responseFor":"processRecords"}',
-    '{"action":"state","responseFor":"processRecords"}', '{"action":"status","responseFor":"processRecords","pid":4}',
-    '{"action":"checkpoint","checkpoint":"49590338271490256608559692540925702759324208523137515618"}',
+    '{"action":"state","responseFor":"processRecords"}',
     '{"action":"status","action":"status","responseFor":"processRecords"}', 'INFO {"action":"status","responseFor":"processRecords"}',
     '\ufeff{"action":"status","responseFor":"processRecords"}', "{'action':'status','responseFor':'processRecords'}",
     '{action:"status",responseFor:"processRecords"}', '{"action":"status","responseFor":"processRecords",}',
@@ -157,6 +156,13 @@ def garbage(child, message, action):
         for line in GARBAGE:
             child.say(line)
         child.say(compact(message))  # an echo of what was received
+
+
+def skipped_by_java_only(child, message, action):
+    """Lines that the Java daemon skips and multilangd understands: an unknown key, and the old name of `sequenceNumber`."""
+    if is_first(child, action):
+        child.say('{"action":"checkpoint","checkpoint":"%s"}' % child.batch[0]["sequenceNumber"])
+        child.say('{"action":"status","responseFor":"processRecords","pid":4}')
 
 
 def odd_but_accepted(child, message, action):
@@ -259,7 +265,7 @@ def never_answers(child, message, action):
     if action == "processRecords":
         child.say("working")
         child.checkpoint(None)
-        for turn in range(100):
+        for turn in range(12):
             time.sleep(1)
             child.say(f"still working {turn}")
         return DONE
@@ -284,7 +290,7 @@ def refuses_to_stop(child, message, action):
 SCENARIOS = {
     each.__name__.replace("_", "-"): each
     for each in (
-        checkpoint_at_every_turn, no_checkpoints, checkpoint_errors, sub_sequences, number_forms, garbage, odd_but_accepted, pipelined,
+        checkpoint_at_every_turn, no_checkpoints, checkpoint_errors, sub_sequences, number_forms, garbage, skipped_by_java_only, odd_but_accepted, pipelined,
         slow_batch, shard_end_by_number, shard_end_by_name, talks_on_stderr, status_for_another, status_for_nothing, dies, says_null,
         never_answers, leaves_when_asked_to_stop, refuses_to_stop,
     )
