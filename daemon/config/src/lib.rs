@@ -1,1 +1,4 @@
-//! The .properties file and the command line, as the Java daemon reads them.
+//! The `.properties` file and the command line, as the Java daemon reads them.
+pub mod keys;
+pub mod properties;
+pub mod values;
