@@ -1,4 +1,26 @@
 //! The `.properties` file and the command line, as the Java daemon reads them.
+//!
+//! Owns everything between bytes and a typed [`Config`]: the file's grammar, the table of keys, Java's meaning of values,
+//! credentials providers by name, and the search for the program. Never does I/O: files, environment and `-D` flags are
+//! arguments. Depends on nothing of the project.
+//!
+//! Start reading at [`keys::SECTIONS`], then `load.rs`.
+
+pub mod config;
+pub mod credentials;
 pub mod keys;
+mod load;
+mod loaded;
+mod program;
 pub mod properties;
+mod settings;
 pub mod values;
+
+pub use config::{ClientConfig, Config, LogFormat, LogLevel};
+pub use credentials::{CredentialsChain, Provider, Secret};
+pub use load::{Input, load};
+pub use loaded::{
+    ConfigError, EXIT_CODE_CONFIGURATION, EXIT_CODE_INVALID, Effective, Loaded, Origin, Severity, Warning,
+    render_validation,
+};
+pub use program::{argv, find_program};

@@ -33,7 +33,8 @@ pub struct Properties {
     pub entries: Vec<Entry>,
     /// Lines with a broken `\u`; their entries are left out.
     pub malformed: Vec<MalformedEscape>,
-    /// The first line with bytes that are UTF-8 but are read as ISO-8859-1, if the whole file is valid UTF-8.
+    /// The first entry whose bytes are UTF-8 but are read as ISO-8859-1, if the whole file is valid UTF-8. Comments may
+    /// hold anything.
     pub utf8_line: Option<usize>,
     /// The file starts with a UTF-8 byte order mark, which spoils its first key.
     pub byte_order_mark: bool,
@@ -50,11 +51,17 @@ impl Properties {
             byte_order_mark: bytes.starts_with(BYTE_ORDER_MARK),
             ..Properties::default()
         };
-        let after_mark = bytes.strip_prefix(BYTE_ORDER_MARK).unwrap_or(bytes);
-        if std::str::from_utf8(bytes).is_ok() {
-            properties.utf8_line = first_line_beyond_ascii(after_mark);
-        }
+        let is_utf8 = std::str::from_utf8(bytes).is_ok();
         for (line, text) in logical_lines(bytes) {
+            let marked = if properties.byte_order_mark && line == 1 {
+                BYTE_ORDER_MARK.len()
+            } else {
+                0
+            };
+            if is_utf8 && properties.utf8_line.is_none() && text.iter().skip(marked).any(|byte| *byte >= 0x80)
+            {
+                properties.utf8_line = Some(line);
+            }
             let (key, value) = split(&text);
             match (unescape(key), unescape(value)) {
                 (Some(key), Some(value)) => properties.entries.push(Entry { key, value, line }),
@@ -78,18 +85,6 @@ impl Properties {
             .map(|(_, e)| e)
             .collect()
     }
-}
-
-fn first_line_beyond_ascii(bytes: &[u8]) -> Option<usize> {
-    let position = bytes.iter().position(|byte| *byte >= 0x80)?;
-    let before = &bytes[..position];
-    let newlines = before.iter().filter(|byte| **byte == b'\n').count();
-    let lone_returns = before
-        .iter()
-        .enumerate()
-        .filter(|(i, byte)| **byte == b'\r' && before.get(i + 1) != Some(&b'\n'))
-        .count();
-    Some(1 + newlines + lone_returns)
 }
 
 fn is_blank(byte: u8) -> bool {
@@ -335,6 +330,7 @@ mod tests {
     #[test]
     fn utf8_text_is_noticed_and_latin_text_is_not() {
         assert_eq!(Properties::parse("a=1\r\nb=é\n".as_bytes()).utf8_line, Some(2));
+        assert_eq!(Properties::parse("# é\nb=1\n".as_bytes()).utf8_line, None);
         assert_eq!(Properties::parse(b"a=1\nb=\xe9\n").utf8_line, None);
         assert_eq!(Properties::parse(b"a=1\n").utf8_line, None);
     }

@@ -82,6 +82,9 @@ pub fn double(text: &str) -> Reading<f64> {
         _ => {}
     }
     let digits = unsigned.strip_suffix(['d', 'D', 'f', 'F']).unwrap_or(unsigned);
+    if digits.starts_with(['+', '-']) {
+        return Reading::Bad("is not a number");
+    }
     if !digits
         .bytes()
         .all(|byte| matches!(byte, b'0'..=b'9' | b'.' | b'e' | b'E' | b'+' | b'-'))
