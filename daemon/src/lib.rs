@@ -1,3 +1,4 @@
 //! The program's parts, as a library, so that its tests can use them over the local services.
 
 pub mod aws;
+pub mod logs;
