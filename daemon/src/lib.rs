@@ -1,4 +1,6 @@
 //! The program's parts, as a library, so that its tests can use them over the local services.
 
 pub mod aws;
+pub mod endpoints;
 pub mod logs;
+pub mod put;

@@ -57,7 +57,11 @@ pub fn start(format: Format, levels: Option<&str>) -> Result<(), BadLevel> {
     let _ = tracing::subscriber::set_global_default(subscriber);
     std::panic::set_hook(Box::new(|panic| {
         let place = panic.location().map(ToString::to_string).unwrap_or_default();
-        let message = panic.payload_as_str().unwrap_or("no message");
+        let payload = panic.payload();
+        let text = payload.downcast_ref::<&str>().copied();
+        let message = text
+            .or(payload.downcast_ref::<String>().map(String::as_str))
+            .unwrap_or("no message");
         tracing::error!(place, backtrace = %std::backtrace::Backtrace::capture(), "panicked: {message}");
     }));
     Ok(())
