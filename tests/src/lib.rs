@@ -1,6 +1,8 @@
 //! Fakes for simulations, and real processes for promises.
 
 pub mod daemon;
+pub mod records;
+pub mod stream;
 pub mod table;
 
 pub mod oracle;
