@@ -3,6 +3,7 @@
 //! Pure and synchronous: no async, no clock, no chance of its own; time and chance come in as arguments.
 //! Modules stand in the order a record takes: stream -> shards -> leases -> fetch -> deaggregate -> child -> checkpoint.
 
+pub mod assignment;
 pub mod client_version;
 pub mod consumer;
 pub mod deaggregate;

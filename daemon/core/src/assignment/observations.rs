@@ -1,0 +1,182 @@
+//! What the leader remembers from one look at the table to the next (`leasing.md 5.3-5`): when each counter last
+//! rose, by its own monotonic clock. Nothing of it is stored.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use super::{AssignmentSettings, Seen, View};
+use crate::ids::{ShardId, WorkerId};
+use crate::leases::Lease;
+use crate::worker_metrics::WorkerMetrics;
+
+/// The memory.
+#[derive(Clone, Debug, Default)]
+pub struct Observations {
+    leases: BTreeMap<ShardId, Observed>,
+}
+
+#[derive(Clone, Debug)]
+struct Observed {
+    counter: u64,
+    owner: Option<WorkerId>,
+    checkpoint_owner: Option<WorkerId>,
+    renewed: Option<Instant>,
+    /// Assigned by us, and its new owner was not yet seen to renew it.
+    is_new: bool,
+    hand_off_deadline: Option<Instant>,
+}
+
+impl Observed {
+    fn is_owned(&self) -> bool {
+        self.checkpoint_owner.is_some() || self.owner.is_some()
+    }
+
+    /// How long the counter may stand still. A worker that was just given a lease has to find it first.
+    fn patience(&self, settings: &AssignmentSettings) -> Duration {
+        if self.is_new {
+            settings.interval.max(settings.failover)
+        } else {
+            settings.failover
+        }
+    }
+}
+
+impl Observations {
+    /// The leases and reports as scanned: remembers what changed, and judges. `me` is this worker if it may get
+    /// leases; it is alive whatever its report says.
+    pub fn look(
+        &mut self,
+        leases: Vec<Lease>,
+        reports: Vec<WorkerMetrics>,
+        me: Option<&WorkerId>,
+        settings: &AssignmentSettings,
+        now: Instant,
+        now_s: i64,
+    ) -> View {
+        let mut before = std::mem::take(&mut self.leases);
+        for lease in &leases {
+            let observed = observe(before.remove(&lease.key), lease, settings, now);
+            self.leases.insert(lease.key.clone(), observed);
+        }
+        let leases: Vec<Seen> = leases
+            .into_iter()
+            .map(|lease| self.judge(lease, settings, now))
+            .collect();
+        let workers = active(&leases, reports, me, settings, now_s);
+        View { leases, workers }
+    }
+
+    /// A lease was written by us as it now is: its owner has an interval's time to find it.
+    pub fn moved(&mut self, lease: &Lease, settings: &AssignmentSettings, now: Instant) {
+        let pending = lease.checkpoint_owner.is_some();
+        let before = self.leases.get(&lease.key);
+        let observed = Observed {
+            counter: lease.counter,
+            owner: lease.owner.clone(),
+            checkpoint_owner: lease.checkpoint_owner.clone(),
+            renewed: if pending {
+                before.and_then(|before| before.renewed)
+            } else {
+                Some(now)
+            },
+            is_new: !pending,
+            hand_off_deadline: pending.then(|| now + settings.hand_off_timeout + settings.failover),
+        };
+        self.leases.insert(lease.key.clone(), observed);
+    }
+
+    /// When the next lease will have expired, or the next hand-off be overdue, unless something happens before.
+    pub fn next_deadline(&self, settings: &AssignmentSettings, now: Instant) -> Option<Instant> {
+        let deadlines = self
+            .leases
+            .values()
+            .filter(|lease| lease.is_owned())
+            .flat_map(|lease| {
+                let expiry = lease.renewed.map(|renewed| renewed + lease.patience(settings));
+                [expiry, lease.hand_off_deadline].into_iter().flatten()
+            });
+        deadlines.filter(|deadline| *deadline >= now).min()
+    }
+
+    fn judge(&self, lease: Lease, settings: &AssignmentSettings, now: Instant) -> Seen {
+        let observed = self.leases.get(&lease.key);
+        let renewed = observed.and_then(|observed| observed.renewed);
+        let expired = match (observed, renewed) {
+            (Some(observed), Some(renewed)) => now - renewed > observed.patience(settings),
+            (None, _) | (_, None) => true,
+        };
+        let is_free = expired || lease.actual_owner().is_none();
+        let overdue = observed
+            .and_then(|observed| observed.hand_off_deadline)
+            .is_none_or(|deadline| now >= deadline);
+        let pending = lease.checkpoint_owner.is_some();
+        let is_blocked = pending && !is_free && !lease.checkpoint.is_shard_end() && !overdue;
+        Seen {
+            lease,
+            is_free,
+            is_blocked,
+            renewed,
+        }
+    }
+}
+
+fn observe(before: Option<Observed>, lease: &Lease, settings: &AssignmentSettings, now: Instant) -> Observed {
+    let same_owners = before.as_ref().is_some_and(|before| {
+        before.owner == lease.owner && before.checkpoint_owner == lease.checkpoint_owner
+    });
+    let pending = lease.checkpoint_owner.is_some();
+    let new_deadline = pending.then(|| now + settings.hand_off_timeout + settings.failover);
+    let old_deadline = before
+        .as_ref()
+        .filter(|_| pending && same_owners)
+        .and_then(|before| before.hand_off_deadline);
+    let (renewed, is_new) = match &before {
+        None => (lease.actual_owner().map(|_| now), false),
+        Some(before) if lease.counter > before.counter => (Some(now), before.is_new && !same_owners),
+        Some(before) => (before.renewed, before.is_new),
+    };
+    Observed {
+        counter: lease.counter,
+        owner: lease.owner.clone(),
+        checkpoint_owner: lease.checkpoint_owner.clone(),
+        renewed,
+        is_new,
+        hand_off_deadline: old_deadline.or(new_deadline),
+    }
+}
+
+/// The workers that may get leases: valid, fresh, not failing, and alive.
+///
+/// Compat: a worker whose leases have all expired is taken for dead at once. Java gives it leases until its last
+/// report is two report intervals old (60 s).
+fn active(
+    leases: &[Seen],
+    reports: Vec<WorkerMetrics>,
+    me: Option<&WorkerId>,
+    settings: &AssignmentSettings,
+    now_s: i64,
+) -> Vec<WorkerMetrics> {
+    let mut renews: BTreeMap<&WorkerId, bool> = BTreeMap::new();
+    for seen in leases {
+        if let Some(owner) = seen.lease.actual_owner() {
+            *renews.entry(owner).or_default() |= !seen.is_free;
+        }
+    }
+    let usable = |report: &WorkerMetrics| {
+        let fresh = report.is_fresh(now_s, 2 * settings.report_interval);
+        let alive = renews.get(&report.worker).copied().unwrap_or(true);
+        let is_me = me == Some(&report.worker);
+        report.is_valid() && !report.is_failing() && (is_me || (fresh && alive))
+    };
+    // Two rows of one worker (in both layouts at once, trap 43) count as one.
+    let by_worker: BTreeMap<WorkerId, WorkerMetrics> = reports
+        .into_iter()
+        .filter(usable)
+        .map(|report| (report.worker.clone(), report))
+        .collect();
+    let mut workers: Vec<WorkerMetrics> = by_worker.into_values().collect();
+    if let Some(me) = me.filter(|me| workers.iter().all(|report| report.worker != **me)) {
+        workers.push(WorkerMetrics::unmeasured(me.clone(), now_s));
+    }
+    workers
+}
