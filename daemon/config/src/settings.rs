@@ -255,6 +255,11 @@ impl Settings {
         });
     }
 
+    /// Records a value that a line of the file sets.
+    pub(crate) fn record_set(&mut self, name: &str, value: impl Display, setting: &Setting) {
+        self.record(name, value, setting.origin());
+    }
+
     // -- access
 
     pub(crate) fn setting(&self, name: &str) -> Option<Setting> {
