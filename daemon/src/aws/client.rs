@@ -23,6 +23,9 @@ use crate::aws::http::http_client;
 /// A TCP connection that takes longer than this to open is given up: the service is far closer than that.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// All providers of a chain together: instance metadata alone takes some seconds where there is none.
+const CREDENTIALS_TIMEOUT: Duration = Duration::from_secs(20);
+
 /// What the properties say about one service. All unset: everything from the environment and the profile.
 #[derive(Clone, Debug, Default)]
 pub struct ServiceSettings {
@@ -83,7 +86,7 @@ impl Default for Aws {
     fn default() -> Self {
         Self {
             http: http_client(),
-            identities: IdentityCache::lazy().build(),
+            identities: IdentityCache::lazy().load_timeout(CREDENTIALS_TIMEOUT).build(),
         }
     }
 }
@@ -145,16 +148,25 @@ impl Aws {
     }
 
     async fn region(&self, settings: &ServiceSettings) -> Option<Region> {
-        let config = ProviderConfig::without_region().with_http_client(self.http.clone());
-        let mut profile = ProfileFileRegionProvider::builder().configure(&config);
-        if let Some(name) = &settings.profile {
-            profile = profile.profile_name(name);
+        match &settings.region {
+            Some(region) => Some(Region::new(region.clone())),
+            None => {
+                self.region_of(settings.profile.as_deref(), settings.region_fallback.clone())
+                    .await
+            }
         }
-        let explicit = settings.region.clone().map(Region::new);
-        RegionProviderChain::first_try(explicit)
-            .or_else(EnvironmentVariableRegionProvider::new())
-            .or_else(profile.build())
-            .or_else(settings.region_fallback.clone().map(Region::new))
+    }
+
+    /// The region of environment or profile, else `fallback`, else that of instance metadata.
+    pub(super) async fn region_of(&self, profile: Option<&str>, fallback: Option<String>) -> Option<Region> {
+        let config = ProviderConfig::without_region().with_http_client(self.http.clone());
+        let mut builder = ProfileFileRegionProvider::builder().configure(&config);
+        if let Some(name) = profile {
+            builder = builder.profile_name(name);
+        }
+        RegionProviderChain::first_try(EnvironmentVariableRegionProvider::new())
+            .or_else(builder.build())
+            .or_else(fallback.map(Region::new))
             .or_else(ImdsRegionProvider::builder().configure(&config).build())
             .region()
             .await
