@@ -91,7 +91,7 @@ export declare function run(
 
 /** A checkpoint was refused, and asking again would not help. Nothing was stored. */
 export declare class CheckpointError extends Error {
-  private constructor();
+  protected constructor();
   /** The daemon's name for the reason, such as `"InvalidStateException"`. */
   readonly error: string;
 }

@@ -18,6 +18,7 @@ class Checkpointer {
   #isOpen = false;
   #last = Promise.resolve(); // requests go out one at a time, each when the one before has settled
   #stored = 0;
+  #refused = false;
 
   /** @param ask sends a request and resolves to the daemon's reply */
   constructor(ask, retry) {
@@ -30,17 +31,16 @@ class Checkpointer {
       position !== null && typeof position === "object"
         ? [position.sequenceNumber, position.subSequenceNumber ?? null]
         : [position, subSequenceNumber];
-    const previous = this.#last;
+    const insisted = this.#last.then(() => this.#insist(sequenceNumber, sub));
     const stored = new Promise((resolve, reject) => {
-      previous
-        .then(() => this.#insist(sequenceNumber, sub))
-        .then(resolve, (error) => {
-          // A checkpoint that nobody awaits ends the process when it fails, as it should. Losing a lease is no failure.
-          if (error instanceof ShutdownError) stored.catch(() => {});
-          reject(error);
-        });
+      insisted.then(resolve, (error) => {
+        // A checkpoint that nobody awaits ends the process when it fails, as it should. Losing a lease is no failure.
+        if (error instanceof ShutdownError) stored.catch(() => {});
+        this.#refused = true;
+        reject(error);
+      });
     });
-    this.#last = stored.catch(() => {}).then(() => {});
+    this.#last = insisted.catch(() => {}); // not of `stored`: that would count as handling its failure
     return stored;
   }
 
@@ -48,6 +48,7 @@ class Checkpointer {
   static open(checkpointer) {
     checkpointer.#isOpen = true;
     checkpointer.#stored = 0;
+    checkpointer.#refused = false;
   }
 
   /** For the conversation alone: a callback has ended. Resolves, after what it began, to the checkpoints stored. */
@@ -57,6 +58,8 @@ class Checkpointer {
       await last;
     }
     checkpointer.#isOpen = false;
+    // A refusal that nobody handles ends the process in this turn of the loop, before the status could go out.
+    if (checkpointer.#refused) await new Promise(setImmediate);
     return checkpointer.#stored;
   }
 

@@ -10,10 +10,10 @@ function run(processor, { retry } = {}) {
   const conversation = new Conversation(asProcessor(processor), retry);
   // Not caught by anything: an error of the processor ends the process, so that the daemon knows.
   conversation.run().then(
-    () => process.exit(process.exitCode ?? 0),
+    () => exit(process.exitCode ?? 0),
     (error) => {
       console.error(error);
-      process.exit(1);
+      exit(1);
     },
   );
 }
@@ -35,8 +35,8 @@ class Conversation {
     this.#checkpointer = new Checkpointer((request) => this.#ask(request), retry);
     process.on("beforeExit", () => {
       if (this.#running === null) return;
-      say(`${this.#running} of ${this.#shardId} waits for a promise that nothing can fulfil any more`);
-      process.exit(1);
+      say(`${this.#running} of ${this.#shardId} still waits for a promise that nothing can fulfil any more`);
+      exit(1);
     });
   }
 
@@ -110,8 +110,7 @@ class Conversation {
 
   async #ask(request) {
     const reply = (await this.#pipe.send(request)) ? await this.#pipe.receive() : null;
-    if (reply === null) process.exit(0); // the daemon is gone, and with it the lease
-    return reply;
+    return reply ?? exit(0); // the daemon is gone, and with it the lease
   }
 }
 
@@ -137,6 +136,12 @@ function asProcessor(processor) {
 function required(message, key) {
   if (message[key] == null) throw new ProtocolError(`the daemon's ${message.action} has no ${JSON.stringify(key)}`);
   return message[key];
+}
+
+/** Ends the process once what was written to stderr is out. Never resolves, so that nothing else happens. */
+function exit(code) {
+  process.stderr.write("", () => process.exit(code));
+  return new Promise(() => {});
 }
 
 function say(text) {

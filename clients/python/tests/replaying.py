@@ -8,7 +8,7 @@ from typing import Iterator
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
-from tests.transcripts import Turn, position, turns_of  # noqa: E402
+from tests.transcripts import Turn, turns_of  # noqa: E402
 
 from multilangd import (  # noqa: E402
     CheckpointError,
@@ -45,7 +45,7 @@ class Replaying(Processor):
     def _checkpoint(self, checkpointer: Checkpointer) -> None:
         turn = next(self._turns)
         self._print(turn)
-        for request in map(position, turn.checkpoints):
+        for request in turn.checkpoints:
             try:
                 checkpointer.checkpoint(request["sequenceNumber"], request["subSequenceNumber"])
             except CheckpointError as error:
