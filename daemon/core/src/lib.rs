@@ -6,6 +6,8 @@
 pub mod assignment;
 pub mod client_version;
 pub mod consumer;
+pub mod checkpoint;
+pub mod child;
 pub mod deaggregate;
 pub mod fetch;
 pub mod ids;

@@ -1,4 +1,18 @@
 //! A shard's child process: started, talked to, ended.
+//!
+//! Owns the child for one tenure of a lease: its pipes ([`ChildSession`]) and, over real processes, its process group
+//! ([`ChildCommand`]). What may be said and what may be checkpointed is decided in `core`; what happens to the daemon
+//! when a child fails is decided by whoever gets the [`ChildError`].
+
+mod before_exec;
+mod error;
+mod output;
+mod process;
+mod session;
+
+pub use error::{ChildError, Departure};
+pub use process::{ChildCommand, kill_all};
+pub use session::{ChildEnd, ChildSession, Ending, SessionSettings};
 
 use async_trait::async_trait;
 use multilangd_core::ids::{Position, ShardId};
