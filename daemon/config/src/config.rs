@@ -314,21 +314,8 @@ pub struct ClientConfig {
     pub attempt_timeout: Option<Duration>,
     /// `defaultProfileName`.
     pub profile: Option<String>,
-    /// `retryStrategy`.
-    pub retry_mode: Option<RetryMode>,
     /// Who signs.
     pub credentials: CredentialsChain,
-}
-
-/// Retry modes of the Java SDK. The Rust SDK knows standard and adaptive; legacy is nearest to standard.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum RetryMode {
-    /// `LEGACY`.
-    Legacy,
-    /// `STANDARD`.
-    Standard,
-    /// `ADAPTIVE` and `ADAPTIVE_V2`.
-    Adaptive,
 }
 
 /// The daemon's log, as far as the file says something.

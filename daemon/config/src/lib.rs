@@ -8,9 +8,13 @@
 
 pub mod config;
 pub mod credentials;
+pub mod invocation;
 pub mod keys;
 mod load;
 mod loaded;
+mod logback;
+mod lookup;
+mod markdown;
 mod program;
 pub mod properties;
 mod settings;
@@ -18,9 +22,13 @@ pub mod values;
 
 pub use config::{ClientConfig, Config, LogFormat, LogLevel};
 pub use credentials::{CredentialsChain, Provider, Secret};
+pub use invocation::{Invocation, UsageError};
 pub use load::{Input, load};
 pub use loaded::{
     ConfigError, EXIT_CODE_CONFIGURATION, EXIT_CODE_INVALID, Effective, Loaded, Origin, Severity, Warning,
     render_validation,
 };
+pub use logback::{Logback, read_logback};
+pub use lookup::{Found, NotFound, find_properties};
+pub use markdown::configuration_markdown;
 pub use program::{argv, find_program};

@@ -180,10 +180,7 @@ impl Settings {
                 Some(number) if i32::try_from(number).is_ok() => None,
                 _ => Some(format!("{shown} is not a whole number (blanks around it count)")),
             },
-            Type::Constant(names) => match values::constant(&setting.value, names) {
-                Some(_) => None,
-                None => Some(format!("{shown}: accepted are {} in any case", names.join(", "))),
-            },
+            Type::Constant(_) | Type::ExactConstant(_) => read_constant(setting).err(),
             _ => None,
         };
         match refused {
@@ -465,30 +462,13 @@ impl Settings {
     /// A constant, if one is set and is one of those accepted.
     pub(crate) fn optional_constant(&mut self, name: &str) -> Option<(&'static str, Setting)> {
         let setting = self.setting(name)?;
-        let (found, names, case) = match setting.key.kind {
-            Type::Constant(names) => (values::constant(&setting.value, names), names, "in any case"),
-            Type::ExactConstant(names) => (
-                names.iter().find(|known| **known == setting.value).copied(),
-                names,
-                "in capitals",
-            ),
-            _ => (None, &[][..], ""),
-        };
-        if found.is_none() {
-            let blank = if setting.value.ends_with(' ') {
-                " (the blank at its end counts)"
-            } else {
-                ""
-            };
-            let text = format!(
-                "{} = '{}'{blank}: accepted are {} {case}",
-                setting.written,
-                setting.value,
-                names.join(", ")
-            );
-            self.error(&setting, text);
+        match read_constant(&setting) {
+            Ok(found) => Some((found, setting)),
+            Err(text) => {
+                self.error(&setting, text);
+                None
+            }
         }
-        found.map(|found| (found, setting))
     }
 
     /// An ISO-8601 duration; a bad one is an error.
@@ -592,6 +572,32 @@ impl Settings {
             }
         }
     }
+}
+
+/// Reads an enum constant; the error names what is accepted.
+fn read_constant(setting: &Setting) -> Result<&'static str, String> {
+    let (found, names, case) = match setting.key.kind {
+        Type::Constant(names) => (values::constant(&setting.value, names), names, "in any case"),
+        Type::ExactConstant(names) => (
+            names.iter().find(|known| **known == setting.value).copied(),
+            names,
+            "in capitals",
+        ),
+        _ => (None, &[][..], ""),
+    };
+    found.ok_or_else(|| {
+        let blank = if setting.value.ends_with(' ') {
+            " (the blank at its end counts)"
+        } else {
+            ""
+        };
+        format!(
+            "{} = '{}'{blank}: accepted are {} {case}",
+            setting.written,
+            setting.value,
+            names.join(", ")
+        )
+    })
 }
 
 /// The number that the table gives as a key's default.

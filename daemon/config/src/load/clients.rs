@@ -3,9 +3,9 @@
 //! Owns which of several keys for one thing wins. Never resolves a profile and never fetches credentials.
 
 use super::Input;
-use crate::config::{ClientConfig, RetryMode, Stream};
+use crate::config::{ClientConfig, Stream};
 use crate::credentials::{CredentialsChain, Secret, StaticKeys, parse_chain};
-use crate::keys::{self, CLIENTS};
+use crate::keys::CLIENTS;
 use crate::loaded::Origin;
 use crate::settings::{Setting, Settings};
 use crate::values;
@@ -246,16 +246,6 @@ fn client_config(
         Some(setting) => chain_of(s, &setting, &name("credentialsProvider.class"), system_keys),
         None => general_credentials.clone(),
     };
-    let retry = s.optional_constant(&name("overrideConfiguration.retryPolicy"));
-    let strategy = s.optional_constant(&name("overrideConfiguration.retryStrategy"));
-    let retry = strategy.or(retry);
-    if let Some((text, setting)) = &retry {
-        s.record_set(
-            &keys::find(&setting.written).map_or_else(String::new, |found| found.name),
-            text,
-            setting,
-        );
-    }
     let mut timeout = |leaf: &str| {
         let name = name(leaf);
         let found = s.duration(&name);
@@ -294,11 +284,6 @@ fn client_config(
         call_timeout,
         attempt_timeout,
         profile: profile.map(|setting| setting.value),
-        retry_mode: retry.map(|(text, _)| match text {
-            "LEGACY" => RetryMode::Legacy,
-            "STANDARD" => RetryMode::Standard,
-            _ => RetryMode::Adaptive,
-        }),
         credentials,
     }
 }
