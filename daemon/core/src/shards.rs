@@ -9,7 +9,7 @@ mod end;
 use std::collections::{BTreeMap, BTreeSet};
 
 pub use audit::{Audit, Hole, missing_ranges};
-pub use end::{BadChildren, CleanUp, Waiting, children_in, clean_up, leases_of_children, other_parent};
+pub use end::{CleanUp, NoParents, Waiting, children_in, clean_up, leases_of_children, other_parents};
 
 use crate::ids::{HashRange, Position, ShardId};
 use crate::leases::Lease;
@@ -258,36 +258,14 @@ fn in_order(mut shards: Vec<&Shard>) -> impl Iterator<Item = &Shard> {
     shards.into_iter()
 }
 
-/// A lease nobody has held yet. Parents are named even if they are gone (`consuming.md 1.7`).
+/// Parents are named even if they are gone (`consuming.md 1.7`).
 fn lease_of(shard: &Shard, checkpoint: Position) -> Lease {
-    new_lease(
+    Lease::new(
         shard.id.clone(),
+        checkpoint,
         shard.parents().cloned().collect(),
-        shard.hash_range,
-        checkpoint,
+        Some(shard.hash_range),
     )
-}
-
-fn new_lease(key: ShardId, parents: BTreeSet<ShardId>, range: HashRange, checkpoint: Position) -> Lease {
-    Lease {
-        key,
-        owner: None,
-        checkpoint_owner: None,
-        counter: 0,
-        owner_switches: 0,
-        checkpoint,
-        pending_checkpoint: None,
-        parents,
-        children: BTreeSet::new(),
-        hash_range: storable(range),
-        throughput_kbps: None,
-    }
-}
-
-/// What may stand in a row. Java cannot read a row whose range is a single hash key, so such a range is left out and
-/// taken from the listing where it is needed.
-pub fn storable(range: HashRange) -> Option<HashRange> {
-    (range.start < range.end).then_some(range)
 }
 
 #[cfg(test)]

@@ -2,48 +2,31 @@
 
 use std::collections::BTreeSet;
 
-use super::new_lease;
 use crate::ids::{Position, ShardId};
 use crate::leases::Lease;
 use crate::stream::{ChildShard, Shard};
 
-/// What the stream says about the children cannot be.
+/// A child comes from somewhere; an answer that says otherwise is broken.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum BadChildren {
-    /// One child is a merge, and a merge has two parents.
-    #[error("shard {child} is the only child, but names {count} parents, not 2")]
-    NoMerge {
-        /// The child.
-        child: ShardId,
-        /// How many it names.
-        count: usize,
-    },
-    /// A child comes from somewhere.
-    #[error("child shard {0} names no parent")]
-    NoParents(ShardId),
-}
+#[error("child shard {0} names no parent")]
+pub struct NoParents(pub ShardId);
 
 /// The leases of a finished shard's children, at TRIM_HORIZON whatever the initial position is: everything in a child
 /// is new.
-pub fn leases_of_children(children: &[ChildShard]) -> Result<Vec<Lease>, BadChildren> {
-    if let [child] = children
-        && child.parents.len() != 2
-    {
-        return Err(BadChildren::NoMerge {
-            child: child.id.clone(),
-            count: child.parents.len(),
-        });
-    }
+///
+/// Compat: an only child with one parent gets its lease too. Java takes it for a broken merge and gives the finished
+/// lease away, again and again; it may be half of a split whose other half is trimmed.
+pub fn leases_of_children(children: &[ChildShard]) -> Result<Vec<Lease>, NoParents> {
     let lease = |child: &ChildShard| {
         let parents: BTreeSet<ShardId> = child.parents.iter().cloned().collect();
         if parents.is_empty() {
-            return Err(BadChildren::NoParents(child.id.clone()));
+            return Err(NoParents(child.id.clone()));
         }
-        Ok(new_lease(
+        Ok(Lease::new(
             child.id.clone(),
-            parents,
-            child.hash_range,
             Position::TrimHorizon,
+            parents,
+            Some(child.hash_range),
         ))
     };
     children.iter().map(lease).collect()
@@ -51,11 +34,8 @@ pub fn leases_of_children(children: &[ChildShard]) -> Result<Vec<Lease>, BadChil
 
 /// Of a merge, the parent beside `finished`. It must have a lease too before the child gets one; otherwise the child
 /// could begin although nobody has read that parent.
-pub fn other_parent<'a>(finished: &ShardId, children: &'a [ChildShard]) -> Option<&'a ShardId> {
-    match children {
-        [merged] => merged.parents.iter().find(|parent| *parent != finished),
-        _ => None,
-    }
+pub fn other_parents<'a>(finished: &'a ShardId, child: &'a Lease) -> impl Iterator<Item = &'a ShardId> {
+    child.parents.iter().filter(move |parent| *parent != finished)
 }
 
 /// The children of a shard that is no longer there to be asked, from the listing.
@@ -135,39 +115,18 @@ mod tests {
     }
 
     #[test]
-    fn a_merge_has_two_parents() {
-        assert_eq!(
-            leases_of_children(&[child("c", &["a"])]),
-            Err(BadChildren::NoMerge {
-                child: "c".into(),
-                count: 1
-            })
-        );
-        assert_eq!(
-            leases_of_children(&[child("c", &["a", "b"])]).unwrap()[0]
-                .parents
-                .len(),
-            2
-        );
-    }
-
-    #[test]
     fn a_child_without_parents_is_refused() {
         let refused = leases_of_children(&[child("b", &["a"]), child("c", &[])]);
-        assert_eq!(refused, Err(BadChildren::NoParents("c".into())));
+        assert_eq!(refused, Err(NoParents("c".into())));
     }
 
     #[test]
     fn only_a_merge_has_another_parent() {
-        assert_eq!(
-            other_parent(&"a".into(), &[child("c", &["b", "a"])]),
-            Some(&"b".into())
-        );
-        assert_eq!(
-            other_parent(&"a".into(), &[child("b", &["a"]), child("c", &["a"])]),
-            None
-        );
-        assert_eq!(other_parent(&"a".into(), &[]), None);
+        let leases = leases_of_children(&[child("b", &["a"]), child("c", &["a", "x"])]).unwrap();
+        let others = leases
+            .iter()
+            .map(|lease| other_parents(&"a".into(), lease).cloned().collect::<Vec<_>>());
+        assert_eq!(others.collect::<Vec<_>>(), [vec![], vec!["x".into()]]);
     }
 
     #[test]
@@ -215,11 +174,11 @@ mod tests {
     }
 
     fn at(id: &str, checkpoint: &str) -> Lease {
-        new_lease(
+        Lease::new(
             id.into(),
-            BTreeSet::new(),
-            HashRange::ALL,
             Position::parse(checkpoint, 0).unwrap(),
+            BTreeSet::new(),
+            None,
         )
     }
 }

@@ -170,14 +170,6 @@ fn a_bootstrap_needs_every_hash_key_exactly_once() {
 }
 
 #[test]
-fn a_range_of_one_hash_key_stays_out_of_the_row() {
-    let shards = [ranged("0", 0, 0), ranged("1", 1, u128::MAX)];
-    let leases = bootstrap(&shards, InitialPosition::Latest).unwrap();
-    assert_eq!(leases[0].hash_range, None);
-    assert!(leases[1].hash_range.is_some());
-}
-
-#[test]
 fn children_of_a_finished_lease_that_were_forgotten_get_leases_at_the_trim_horizon() {
     let leases = forgotten_children(
         &graph("0, 1 < 0, 2* < 0, 3* < 1"),
