@@ -4,10 +4,10 @@
 //! Modules stand in the order a record takes: stream -> shards -> leases -> fetch -> deaggregate -> child -> checkpoint.
 
 pub mod assignment;
-pub mod client_version;
-pub mod consumer;
 pub mod checkpoint;
 pub mod child;
+pub mod client_version;
+pub mod consumer;
 pub mod deaggregate;
 pub mod fetch;
 pub mod ids;

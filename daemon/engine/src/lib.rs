@@ -4,7 +4,7 @@
 //! | Stage | decides (`core`) | acts (here) |
 //! |---|---|---|
 //! | stream | `ids`, `stream` | [`stream`] |
-//! | shards | `shards` | `shards` |
+//! | shards | `shards` | [`shards`] |
 //! | leases | `leases`, `assignment` | `leases`, `leader` |
 //! | fetch | `fetch` | `fetch` |
 //! | deaggregate | `deaggregate` | (called by `consumer`) |
@@ -16,5 +16,6 @@ pub mod clock;
 pub mod fetch;
 pub mod leases;
 pub mod retry;
+pub mod shards;
 pub mod stream;
 pub mod table;

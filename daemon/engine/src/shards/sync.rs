@@ -1,0 +1,181 @@
+//! Leases for shards that have none: at the first start, and where the auditor finds a hole.
+
+use std::collections::BTreeSet;
+
+use multilangd_core::leases::Lease;
+use multilangd_core::shards::{
+    Audit, BadListing, Hole, bootstrap, forgotten_children, missing_leases, missing_ranges,
+};
+use tokio::time::sleep;
+use tracing::{info, warn};
+
+use super::Inner;
+use crate::retry::{Patience, Retryable, retry};
+use crate::stream::StreamError;
+use crate::table::TableError;
+
+/// Why leases could not be created for all shards.
+#[derive(Debug, thiserror::Error)]
+pub enum SyncError {
+    /// List again; a reshard may have been under way.
+    #[error(transparent)]
+    Listing(#[from] BadListing),
+    /// The stream did not answer, or refused.
+    #[error("cannot list the shards: {0}")]
+    Stream(#[from] StreamError),
+    /// The table did not answer, or refused.
+    #[error("cannot create the leases: {0}")]
+    Table(#[from] TableError),
+}
+
+impl Retryable for SyncError {
+    fn can_be_retried(&self) -> bool {
+        match self {
+            Self::Listing(_) => true,
+            // A stream that is not there may be about to be created; a refusal may be lifted.
+            Self::Stream(error) => {
+                error.can_be_retried() || matches!(error, StreamError::NotFound(_) | StreamError::Refused(_))
+            }
+            Self::Table(error) => error.can_be_retried(),
+        }
+    }
+}
+
+impl Inner {
+    pub(super) async fn first_sync(&self) -> Result<(), SyncError> {
+        let mut leader = self.rows.is_leader();
+        loop {
+            let leases = self.list().await?;
+            if !leases.is_empty() {
+                info!(
+                    leases = leases.len(),
+                    "the application has leases; shards are not listed"
+                );
+                return Ok(());
+            }
+            if *leader.borrow_and_update() {
+                // What passes by itself is waited for inside; this counts what needs a person.
+                let patience = self.settings.first_sync_patience;
+                return retry(&self.clock, patience, "creating the first leases", || {
+                    self.bootstrap()
+                })
+                .await;
+            }
+            info!("the application has no leases; its leader creates them");
+            tokio::select! {
+                changed = leader.changed() => if changed.is_err() { sleep(self.settings.first_sync_poll).await },
+                () = sleep(self.settings.first_sync_poll) => {}
+            }
+        }
+    }
+
+    /// The first leases of an application.
+    async fn bootstrap(&self) -> Result<(), SyncError> {
+        let initial = self.settings.initial;
+        let shards = self
+            .listing
+            .all_with(Some(initial.filter()), Patience::ENDLESS)
+            .await?;
+        let leases = bootstrap(&shards, initial)?;
+        self.create_all(&leases).await?;
+        info!(stream = self.stream.name(), leases = leases.len(), position = %initial.checkpoint(), "first leases created");
+        self.rows.look_now();
+        Ok(())
+    }
+
+    /// In order, one after the other: a crash half-way leaves a table that the next sync can complete.
+    async fn create_all(&self, leases: &[Lease]) -> Result<(), TableError> {
+        for lease in leases {
+            self.create(lease).await?;
+        }
+        Ok(())
+    }
+
+    /// Leases for what an application with leases lacks.
+    async fn complete(&self, leases: &[Lease]) -> Result<(), SyncError> {
+        let shards = match self.listing.all(None).await {
+            Err(StreamError::NotFound(why)) => {
+                warn!(
+                    stream = self.stream.name(),
+                    why, "the stream is gone; no leases are created"
+                );
+                return Ok(());
+            }
+            listed => listed?,
+        };
+        // These first: to the rule of the others, the child of a trimmed parent is like any new shard.
+        let mut created = forgotten_children(&shards, leases);
+        let leased: BTreeSet<_> = leases
+            .iter()
+            .chain(&created)
+            .map(|lease| lease.key.clone())
+            .collect();
+        let ignore = self.settings.ignore_unexpected_child_shards;
+        created.extend(missing_leases(&shards, &leased, self.settings.initial, ignore)?);
+        self.create_all(&created).await?;
+        info!(created = created.len(), "missing leases created");
+        self.rows.look_now();
+        Ok(())
+    }
+
+    /// The auditor: while this worker leads, looks for hash keys that nobody reads (`consuming.md 1.8`).
+    pub(super) async fn audit(&self) {
+        let leader = self.rows.is_leader();
+        let mut audit = Audit::default();
+        sleep(self.settings.audit_first).await;
+        loop {
+            let is_leader = *leader.borrow();
+            if !is_leader {
+                audit = Audit::default();
+            } else if let Err(error) = self.audit_once(&mut audit).await {
+                warn!(%error, "the leases could not be audited; the next audit tries again");
+            }
+            sleep(self.settings.audit_interval).await;
+        }
+    }
+
+    async fn audit_once(&self, audit: &mut Audit) -> Result<(), SyncError> {
+        let mut leases = self.list().await?;
+        if leases.is_empty() {
+            warn!("the application has no leases any more; they are created anew");
+            return self.bootstrap().await;
+        }
+        self.fill_ranges(&mut leases).await?;
+        let read = leases.iter().filter(|lease| !lease.checkpoint.is_shard_end());
+        let hole = Hole::among(read.filter_map(|lease| lease.hash_range));
+        let times = audit.note(hole);
+        let Some(hole) = hole else { return Ok(()) };
+        warn!(
+            ?hole,
+            times, "some hash keys have no lease that is being read; a reshard looks like that for a while"
+        );
+        if times >= self.settings.audit_confidence {
+            self.complete(&leases).await?;
+        }
+        Ok(())
+    }
+
+    /// Hash ranges for leases of old versions, which have none.
+    async fn fill_ranges(&self, leases: &mut [Lease]) -> Result<(), SyncError> {
+        let has_none = |lease: &Lease| lease.hash_range.is_none() && !lease.checkpoint.is_shard_end();
+        if !leases.iter().any(has_none) {
+            return Ok(());
+        }
+        let shards = match self.listing.all(None).await {
+            Err(StreamError::NotFound(_)) => return Ok(()),
+            listed => listed?,
+        };
+        let ranges = missing_ranges(leases, &shards);
+        for lease in leases.iter_mut().filter(|lease| has_none(lease)) {
+            let Some(range) = ranges.get(&lease.key).copied() else {
+                continue;
+            };
+            lease.hash_range = Some(range);
+            if let Some(write) = Lease::set_hash_range(&lease.key, range) {
+                self.write(&write).await?;
+                info!(shard = %lease.key, start = range.start, end = range.end, "hash range filled in");
+            }
+        }
+        Ok(())
+    }
+}
