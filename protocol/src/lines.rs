@@ -142,6 +142,11 @@ impl Lines {
                     self.partial = Vec::new();
                     self.state = State::Skipping(bytes as u64);
                 } else {
+                    if bytes > self.partial.capacity() {
+                        // Doubling, but never beyond the limit.
+                        let capacity = (2 * bytes).min(self.line_bytes_max);
+                        self.partial.reserve_exact(capacity - self.partial.len());
+                    }
                     self.partial.extend_from_slice(piece);
                 }
             }

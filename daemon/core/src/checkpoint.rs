@@ -97,7 +97,7 @@ impl Checkpoints {
             Ok(position) => position,
             Err(bad) => return Decision::Refuse(bad.to_string()),
         };
-        if self.names_the_end(&position, request.sub_sequence_number.is_some()) {
+        if self.covers_everything(&position, request.sub_sequence_number.is_some()) {
             return self.advance(Position::ShardEnd);
         }
         if self.permits(&position) {
@@ -107,31 +107,28 @@ impl Checkpoints {
         }
     }
 
-    /// Whether the last record of an ended shard is named.
+    /// Whether the shard has ended and its last record, or one behind it, is named.
     ///
-    /// Compat: also if it was stored before, where Java does nothing, and also by its sequence number alone if it is
-    /// part of an aggregate, where Java stores the first part. In both cases Java then takes the shard for unfinished
-    /// for ever. Every record has been handed over and answered for by now, so nothing can be lost.
-    fn names_the_end(&self, position: &Position, with_sub_sequence_number: bool) -> bool {
+    /// Compat: Java takes only exactly the last record for the end, and not even that if it was stored before. It stores
+    /// nothing then, or the position as it is, and the shard counts as unfinished for ever. Here a sequence number
+    /// without a sub-sequence number names the whole aggregate, and what lies beyond the last record includes it. Every
+    /// record has been handed over and answered for by now, so nothing can be lost.
+    fn covers_everything(&self, position: &Position, with_sub_sequence_number: bool) -> bool {
         match (&self.at_shard_end, position) {
             (Some(Position::At(last, _)), Position::At(named, _)) if !with_sub_sequence_number => {
-                last == named
+                last <= named
             }
-            (Some(last @ Position::At(..)), named @ Position::At(..)) => last == named,
+            (Some(last), named @ Position::At(..)) => last <= named,
             (Some(_) | None, _) => false,
         }
     }
 
     fn permits(&self, position: &Position) -> bool {
-        let in_range = self.last <= *position && *position <= self.largest;
         match position {
             // Compat: another sentinel than the one that is stored is refused. Java lets LATEST replace TRIM_HORIZON
             // once a record has been delivered, and a restart then loses every record.
             Position::AtTimestamp | Position::TrimHorizon | Position::Latest => *position == self.last,
-            // Compat: beyond the last record of an ended shard nothing is permitted but SHARD_END. Java stores such a
-            // position and then takes the shard for unfinished for ever.
-            Position::At(..) => in_range && self.at_shard_end.as_ref().is_none_or(|last| position <= last),
-            Position::ShardEnd => in_range,
+            Position::At(..) | Position::ShardEnd => self.last <= *position && *position <= self.largest,
         }
     }
 

@@ -62,7 +62,7 @@ pub enum Turn {
     },
     /// The daemon's.
     Idle,
-    /// The daemon's; the child has answered `shutdownRequested` and may leave.
+    /// The daemon's; the child has answered `shutdownRequested`, rightly or not, and may leave.
     Stopping,
     /// Nobody's: the last action is answered, what remains is the end of the child's input.
     Over,
@@ -87,7 +87,8 @@ pub enum Heard {
     NoCheckpointNow(CheckpointRequest),
     /// It says nothing, but the child is alive.
     Nothing,
-    /// Another status than the one that was owed. The action has failed, and so has the child.
+    /// Another status than the one that was owed. The action has failed, and so has the child; only after
+    /// `shutdownRequested` may `leaseLost` still follow.
     WrongStatus {
         /// What it says it answers.
         response_for: Option<String>,
@@ -182,7 +183,14 @@ impl Conversation {
                     };
                     Heard::Answered
                 } else {
-                    self.turn = Turn::Failed;
+                    self.turn = match action {
+                        // As in Java, a child that fails to say that it is ready to stop still hears `leaseLost`.
+                        Action::ShutdownRequested => Turn::Stopping,
+                        Action::Initialize
+                        | Action::ProcessRecords
+                        | Action::LeaseLost
+                        | Action::ShardEnded => Turn::Failed,
+                    };
                     Heard::WrongStatus { response_for }
                 }
             }

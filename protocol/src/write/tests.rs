@@ -1,1 +1,177 @@
-//! Tests.
+use proptest::prelude::*;
+use serde_json::{Value, json};
+
+use super::*;
+
+fn written(write: impl FnOnce(&mut Vec<u8>)) -> String {
+    let mut out = Vec::new();
+    write(&mut out);
+    String::from_utf8(out).unwrap()
+}
+
+fn record<'a>(data: &'a [u8], partition_key: &'a str) -> RecordLine<'a> {
+    RecordLine {
+        data,
+        partition_key,
+        sequence_number: "4959",
+        sub_sequence_number: 0,
+        approximate_arrival_ms: Some(1_767_225_600_123),
+    }
+}
+
+#[test]
+fn initialize_has_its_keys_in_javas_order() {
+    assert_eq!(
+        written(|out| initialize(out, "shardId-000000000000", "LATEST", 0)),
+        "{\"action\":\"initialize\",\"shardId\":\"shardId-000000000000\",\"sequenceNumber\":\"LATEST\",\"subSequenceNumber\":0}\n"
+    );
+}
+
+#[test]
+fn process_records_has_action_last_in_each_record_and_first_at_the_top() {
+    assert_eq!(
+        written(|out| process_records(out, [record(b"hello", "k-1")].into_iter(), Some(5000))),
+        "{\"action\":\"processRecords\",\"records\":[{\"data\":\"aGVsbG8=\",\"partitionKey\":\"k-1\",\
+         \"sequenceNumber\":\"4959\",\"approximateArrivalTimestamp\":1767225600123,\"subSequenceNumber\":0,\
+         \"action\":\"record\"}],\"millisBehindLatest\":5000}\n"
+    );
+}
+
+#[test]
+fn a_batch_may_be_empty() {
+    assert_eq!(
+        written(|out| process_records(out, [].into_iter(), Some(0))),
+        "{\"action\":\"processRecords\",\"records\":[],\"millisBehindLatest\":0}\n"
+    );
+}
+
+#[test]
+fn an_unknown_lag_and_an_unknown_arrival_are_null() {
+    let record = RecordLine {
+        approximate_arrival_ms: None,
+        ..record(b"", "k")
+    };
+    assert_eq!(
+        written(|out| process_records(out, [record].into_iter(), None)),
+        "{\"action\":\"processRecords\",\"records\":[{\"data\":\"\",\"partitionKey\":\"k\",\"sequenceNumber\":\"4959\",\
+         \"approximateArrivalTimestamp\":null,\"subSequenceNumber\":0,\"action\":\"record\"}],\"millisBehindLatest\":null}\n"
+    );
+}
+
+#[test]
+fn the_three_endings_have_no_other_key() {
+    assert_eq!(written(lease_lost), "{\"action\":\"leaseLost\"}\n");
+    assert_eq!(written(shard_ended), "{\"action\":\"shardEnded\"}\n");
+    assert_eq!(
+        written(shutdown_requested),
+        "{\"action\":\"shutdownRequested\"}\n"
+    );
+}
+
+#[test]
+fn a_reply_echoes_the_request_and_keeps_its_nulls() {
+    let request = CheckpointRequest {
+        sequence_number: Some("4959".to_owned()),
+        sub_sequence_number: Some(-7),
+    };
+    assert_eq!(
+        written(|out| checkpoint_reply(out, &request, Some("IllegalArgumentException"))),
+        "{\"action\":\"checkpoint\",\"sequenceNumber\":\"4959\",\"subSequenceNumber\":-7,\"error\":\"IllegalArgumentException\"}\n"
+    );
+    assert_eq!(
+        written(|out| checkpoint_reply(out, &CheckpointRequest::default(), None)),
+        "{\"action\":\"checkpoint\",\"sequenceNumber\":null,\"subSequenceNumber\":null,\"error\":null}\n"
+    );
+}
+
+#[test]
+fn the_largest_numbers_keep_every_digit() {
+    assert_eq!(written(|out| unsigned(out, u64::MAX)), "18446744073709551615");
+    assert_eq!(
+        written(|out| optional_signed(out, Some(i64::MIN))),
+        "-9223372036854775808"
+    );
+}
+
+#[test]
+fn strings_are_escaped_as_java_escapes_them() {
+    let escaped = |text: &str| written(|out| string(out, text));
+    assert_eq!(escaped("\"\\"), r#""\"\\""#);
+    assert_eq!(escaped("\u{8}\t\n\u{c}\r"), r#""\b\t\n\f\r""#);
+    assert_eq!(escaped("\u{0}\u{b}\u{1f}"), r#""\u0000\u000B\u001F""#);
+    assert_eq!(escaped("/<>\u{7f}"), "\"/<>\u{7f}\"", "Java sends these raw");
+}
+
+#[test]
+fn everything_beyond_ascii_is_escaped_in_utf_16() {
+    let escaped = |text: &str| written(|out| string(out, text));
+    assert_eq!(escaped("ключ"), r#""\u043A\u043B\u044E\u0447""#);
+    assert_eq!(escaped("\u{2028}\u{feff}"), r#""\u2028\uFEFF""#);
+    assert_eq!(escaped("a😀b"), r#""a\uD83D\uDE00b""#);
+}
+
+#[test]
+fn the_buffer_grows_once_for_a_whole_batch() {
+    let data = vec![7; 1_000];
+    let mut out = Vec::new();
+    process_records(
+        &mut out,
+        std::iter::repeat_n(record(&data, "key"), 10_000),
+        Some(0),
+    );
+    assert!(out.len() > 13_000_000);
+    assert!(
+        out.capacity() < out.len() * 11 / 10,
+        "{} bytes in a buffer of {}",
+        out.len(),
+        out.capacity()
+    );
+}
+
+proptest! {
+    #[test]
+    fn another_parser_reads_what_was_written(
+        records in proptest::collection::vec(
+            (proptest::collection::vec(any::<u8>(), 0..100), any::<String>(), "[0-9]{1,60}", any::<u64>(), any::<Option<i64>>()),
+            0..5,
+        ),
+        lag in any::<Option<i64>>(),
+    ) {
+        let lines = records.iter().map(|(data, partition_key, sequence_number, sub, arrival)| RecordLine {
+            data,
+            partition_key,
+            sequence_number,
+            sub_sequence_number: *sub,
+            approximate_arrival_ms: *arrival,
+        });
+        let line = written(|out| process_records(out, lines, lag));
+        prop_assert!(line.is_ascii());
+        prop_assert_eq!(line.matches('\n').count(), 1);
+        let expected: Vec<Value> = records.iter().map(|(data, partition_key, sequence_number, sub, arrival)| json!({
+            "data": base64_simd::STANDARD.encode_to_string(data),
+            "partitionKey": partition_key,
+            "sequenceNumber": sequence_number,
+            "approximateArrivalTimestamp": arrival,
+            "subSequenceNumber": sub,
+            "action": "record",
+        })).collect();
+        let expected = json!({ "action": "processRecords", "records": expected, "millisBehindLatest": lag });
+        prop_assert_eq!(serde_json::from_str::<Value>(&line).unwrap(), expected);
+    }
+
+    #[test]
+    fn a_reply_can_be_read_by_another_parser_whatever_the_child_asked_for(
+        sequence_number in any::<Option<String>>(),
+        sub_sequence_number in any::<Option<i64>>(),
+    ) {
+        let request = CheckpointRequest { sequence_number, sub_sequence_number };
+        let line = written(|out| checkpoint_reply(out, &request, None));
+        let expected = json!({
+            "action": "checkpoint",
+            "sequenceNumber": request.sequence_number,
+            "subSequenceNumber": request.sub_sequence_number,
+            "error": null,
+        });
+        prop_assert_eq!(serde_json::from_str::<Value>(&line).unwrap(), expected);
+    }
+}
