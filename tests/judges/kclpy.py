@@ -93,12 +93,16 @@ def main():
         counters = [Counter(b, multilangd, version, endpoints) for version in parts if version != "sample"]
         sample = start_sample(b, multilangd, endpoints) if "sample" in parts else None
 
+        def checkpointed():
+            """How many shards the sample has begun and not ended, by its checkpoints."""
+            check(sample.running(), f"the sample application's daemon ended:\n{sample.tail()}")
+            return sum(row["checkpoint"].isdigit() for row in bench.leases(dynamodb, "kclpy-sample").values())
+
         if counters:
             wait_for("all records", 180, lambda: all(c.has(sent) for c in counters), every=0.3)
             b.say(f"{len(counters)} processor interfaces have counted {len(sent.all)} records each")
         if sample:  # its checkpoints tell how far it is: its log may show only when its children end
-            wait_for("the sample's checkpoints", 180, lambda: sample.running() and [
-                row for row in bench.leases(dynamodb, "kclpy-sample").values() if row["checkpoint"].isdigit()] and len(bench.leases(dynamodb, "kclpy-sample")) == 3)
+            wait_for("the sample's first checkpoints", 180, lambda: checkpointed() == 3)
         stream.split(0)
         sent.put("late", 200)
         wait_for("the records after the split", 60, lambda: all(c.has(sent) and c.saw_the_end() for c in counters), every=0.3)
@@ -108,8 +112,7 @@ def main():
             b.say(f"and {len(sent.all)} after a split, and have ended as they should")
 
         if sample:
-            wait_for("the sample's leases of the split shard's children", 60, lambda: sum(
-                row["checkpoint"].isdigit() for row in bench.leases(dynamodb, "kclpy-sample").values()) >= 4)
+            wait_for("the sample's checkpoints in the split shard's children", 60, lambda: checkpointed() == 4)
             code = sample.stop()
             seen = set(LOGGED.findall(sample.text()))
             check(code == 143, f"the sample application: exit code 143 was expected, not {code}")

@@ -22,7 +22,7 @@ SCRIPT = [sys.executable, str(HERE / "scripted_child.py")]
 KCLPY = {"PYTHONPATH": str(JUDGES / "kclpy")}
 NODE = {"NODE_PATH": str(JUDGES / "npm/node_modules")}
 
-# Shard number -> file name, title, child. The shards from 19 on are children of others.
+# Shard number -> file name, title, child. The shards from 20 on are children of others.
 TOUR = {
     0: ("checkpoints", "a child that checkpoints each batch, and a graceful stop", "checkpoint-at-every-turn"),
     1: ("checkpoint-errors", "positions that are refused, in each action", "checkpoint-errors"),
@@ -43,8 +43,11 @@ TOUR = {
     16: ("kclpy-v2", "amazon_kclpy 3.2.0, processor interface v2", None),
     17: ("node", "aws-kcl 2.3.2 (npm), to the end of its shard", None),
     18: ("skipped-by-java-only", "lines that the Java daemon skips and multilangd understands", "skipped-by-java-only"),
+    19: ("checkpoint-inside", "a checkpoint in the middle of an aggregated record, then the lease is taken", "checkpoint-inside"),
 }
-CHILDREN = {19: "child-of-split", 27: "child-of-merge"}
+AGAIN = {7: ("again", "the lease comes back: a second tenure begins after the checkpoint"),
+         19: ("again-inside", "the lease comes back: a second tenure begins in the middle of an aggregated record")}
+CHILDREN = {20: "child-of-split", 28: "child-of-merge"}
 SHARDS = len(TOUR)
 
 # name -> title, scenario, properties of its own, exit code of the Java daemon.
@@ -110,9 +113,9 @@ def write_transcript(tenure, target, title):
 
 
 def put_first_wave(stream, shards, aggregated):
-    """Five records for every shard, with keys and data that are hard to write; two aggregates and a plain record for one of them."""
+    """Five records for every shard, with keys and data that are hard to write; two aggregates and a plain record for some of them."""
     for shard in shards:
-        if shard == aggregated:
+        if shard in aggregated:
             first, last = stream.range_of(shard)
             elsewhere = (last + 1) % bench.MAX_HASH
             stream.put(shard, aggregate([(f"user-{n}", first + n, b"sub record %d" % n) for n in range(5)]), "a")
@@ -130,7 +133,7 @@ def tour(b, arguments):
     kinesis_url, dynamodb_url = services(b, arguments.multilangd)
     kinesis, dynamodb = client("kinesis", kinesis_url), client("dynamodb", dynamodb_url)
     stream = Stream(kinesis, "tour", SHARDS)
-    put_first_wave(stream, range(SHARDS), aggregated=2)
+    put_first_wave(stream, range(SHARDS), aggregated=(2, 19))
     java, out = start_java(b, "tour", kinesis_url, dynamodb_url, "tour", plan(b.dir))
     table = "app-tour"
     done = '"to":"child","line":"{\\"action\\":\\"processRecords'
@@ -153,11 +156,12 @@ def tour(b, arguments):
         for shard in (0, 1, 4, 5, 6, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17):
             stream.put(shard, b"wave %d" % wave, f"k-{wave}")
         wait_each(f"wave {wave}", (0, 4, 5, 8, 9, 10, 13, 14, 15, 16, 17), done, times=wave)
-    for shard in (7, 8):
+    for shard in (7, 8, 19):
         steal(dynamodb, table, shard)
     wait_each("the lease is lost between batches", [8], "leaseLost")
     (b.dir / "go").touch()
     wait_each("the lease is lost in a batch", [7], '\\"leaseLost')
+    wait_each("the lease is lost after a checkpoint inside an aggregated record", [19], "leaseLost")
     for shard in (9, 10, 14, 17):
         stream.split(shard)
     stream.merge(11, 12)
@@ -166,6 +170,7 @@ def tour(b, arguments):
     for shard in CHILDREN:
         stream.put(shard, b"a record of the child", "k")
     wait_each("the children of the shards have got a record", CHILDREN, done)
+    wait_each("the lost leases have come back", AGAIN, done, times=2, limit=120)
     time.sleep(2)
     code = java.stop(limit=90)
     b.say(f"the Java daemon has ended: {code}")
@@ -173,6 +178,8 @@ def tour(b, arguments):
     wait_for("the last child", 20, lambda: all('"exit"' in p.read_text() for p in out.iterdir()))
     for shard, (name, title, _) in TOUR.items():
         write_transcript(out / f"{shard}.0.jsonl", arguments.out / f"{name}.jsonl", title)
+    for shard, (name, title) in AGAIN.items():
+        write_transcript(out / f"{shard}.1.jsonl", arguments.out / f"{name}.jsonl", title)
     for shard, name in CHILDREN.items():
         write_transcript(out / f"{shard}.0.jsonl", arguments.out / f"{name}.jsonl", "the first tenure of a shard with parents")
 

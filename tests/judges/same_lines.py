@@ -25,11 +25,12 @@ from record import put_first_wave, steal
 
 SCENARIOS = [
     "checkpoint-at-every-turn", "checkpoint-errors", "sub-sequences", "number-forms", "garbage", "odd-but-accepted", "pipelined", "no-checkpoints",
-    "shard-end-by-number", "shard-end-by-name", "checkpoint-at-every-turn",
+    "checkpoint-inside", "shard-end-by-number", "shard-end-by-name", "checkpoint-at-every-turn",
 ]
 KCLPY, NODE = len(SCENARIOS), len(SCENARIOS) + 1
 SHARDS = len(SCENARIOS) + 2
-LOST = SCENARIOS.index("no-checkpoints")
+LOST = [SCENARIOS.index("no-checkpoints"), SCENARIOS.index("checkpoint-inside")]  # their leases are taken, and come back
+AGGREGATED = [SCENARIOS.index("sub-sequences"), SCENARIOS.index("checkpoint-inside")]
 SPLIT = [SCENARIOS.index("shard-end-by-number"), KCLPY]
 MERGED = (SCENARIOS.index("shard-end-by-name"), SHARDS - 3)
 AFTER = range(SHARDS, SHARDS + 5)  # the children of the splits and of the merge
@@ -72,8 +73,7 @@ def conversation(path):
 def difference(java, ours, loose):
     """Where two conversations part, for people; None when they are the same."""
     if loose:
-        parts = [[c for c in java if c[0] == who] for who in ("daemon", "child", "exit")], [[c for c in ours if c[0] == who] for who in ("daemon", "child", "exit")]
-        java, ours = (sum(p, []) for p in parts)
+        java, ours = (sorted(lines, key=lambda line: ("daemon", "child", "exit").index(line[0])) for lines in (java, ours))
     for n, (a, b) in enumerate(zip(java, ours)):
         if a != b:
             at = next((i for i, (x, y) in enumerate(zip(a[1], b[1])) if x != y), min(len(a[1]), len(b[1])))
@@ -93,7 +93,7 @@ def main():
         kinesis_url, dynamodb_url = b.multilangd_local(multilangd)
         kinesis, dynamodb = client("kinesis", kinesis_url), client("dynamodb", dynamodb_url)
         stream = Stream(kinesis, "lines", SHARDS)
-        put_first_wave(stream, range(SHARDS), aggregated=SCENARIOS.index("sub-sequences"))
+        put_first_wave(stream, range(SHARDS), aggregated=AGGREGATED)
         outs, daemons = {}, {}
         for name in ("java", "ours"):
             executable, env, outs[name] = b.tapped(name, children())
@@ -120,7 +120,7 @@ def main():
             b.say(what)
 
         in_both("multilangd and the Java daemon have started every child", range(SHARDS), batch, limit=240)
-        plain = [s for s in range(SHARDS) if s not in (SCENARIOS.index("number-forms"), SCENARIOS.index("sub-sequences"))]
+        plain = [s for s in range(SHARDS) if s not in (SCENARIOS.index("number-forms"), *AGGREGATED)]
         for wave in (2, 3):
             bench.time.sleep(1)  # every child has answered; a wave is one record a shard, so one batch in both
             for shard in plain:
@@ -128,8 +128,9 @@ def main():
             in_both(f"wave {wave}", plain, batch, times=wave)
         bench.time.sleep(1)
         for name in ("java", "ours"):
-            steal(dynamodb, f"app-{name}", LOST)
-        in_both("a lost lease", [LOST], "leaseLost")
+            for shard in LOST:
+                steal(dynamodb, f"app-{name}", shard)
+        in_both("two lost leases", LOST, "leaseLost")
         for shard in SPLIT:
             stream.split(shard)
         stream.merge(*MERGED)
@@ -138,6 +139,8 @@ def main():
         for shard in AFTER:
             stream.put(shard, b"a record of the child", "k")
         in_both("records in the children of those shards", AFTER, batch)
+        in_both("the lost leases again", LOST, "initialize", times=4, limit=120)  # each time twice, question and answer
+        in_both("what is left for them", LOST[1:], batch, times=2)
         bench.time.sleep(2)
         for name, daemon in daemons.items():
             code = daemon.stop(90)
@@ -147,14 +150,15 @@ def main():
         b.say("both have ended")
 
         wrong, lines = [], 0
-        for shard in [*range(SHARDS), *AFTER]:
-            pair = [conversation(outs[name] / f"{shard}.0.jsonl") for name in ("java", "ours")]
+        tenures = [(shard, 0) for shard in [*range(SHARDS), *AFTER]] + [(shard, 1) for shard in LOST]
+        for shard, tenure in tenures:
+            pair = [conversation(outs[name] / f"{shard}.{tenure}.jsonl") for name in ("java", "ours")]
             lines += len(pair[0])
             found = difference(*pair, loose=shard in LOOSE)
             if found:
-                wrong.append(f"shard {shard} ({children().get(shard, children()['*'])['child']}): {found}")
-        check(not wrong, "\n".join([f"{len(wrong)} of {SHARDS + len(AFTER)} conversations differ", *wrong]))
-        b.say(f"{SHARDS + len(AFTER)} conversations of {lines} lines are the same, byte for byte")
+                wrong.append(f"shard {shard}, tenure {tenure} ({children().get(shard, children()['*'])['child']}): {found}")
+        check(not wrong, "\n".join([f"{len(wrong)} of {len(tenures)} conversations differ", *wrong]))
+        b.say(f"{len(tenures)} conversations of {lines} lines are the same, byte for byte")
 
 
 if __name__ == "__main__":

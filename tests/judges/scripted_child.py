@@ -113,6 +113,14 @@ def sub_sequences(child, message, action):
         child.checkpoint(None, 99)
 
 
+def checkpoint_inside(child, message, action):
+    """Stops in the middle of an aggregated record, once; whoever comes after it gets the rest."""
+    if is_first(child, action):
+        inside = [r for r in child.batch if r["sequenceNumber"] == child.batch[0]["sequenceNumber"]]
+        middle = inside[len(inside) // 2]
+        child.checkpoint(middle["sequenceNumber"], middle["subSequenceNumber"])
+
+
 def number_forms(child, message, action):
     """Numbers and texts that are turned into each other in a request."""
     if not is_first(child, action):
@@ -290,9 +298,9 @@ def refuses_to_stop(child, message, action):
 SCENARIOS = {
     each.__name__.replace("_", "-"): each
     for each in (
-        checkpoint_at_every_turn, no_checkpoints, checkpoint_errors, sub_sequences, number_forms, garbage, skipped_by_java_only, odd_but_accepted, pipelined,
-        slow_batch, shard_end_by_number, shard_end_by_name, talks_on_stderr, status_for_another, status_for_nothing, dies, says_null,
-        never_answers, leaves_when_asked_to_stop, refuses_to_stop,
+        checkpoint_at_every_turn, no_checkpoints, checkpoint_errors, sub_sequences, checkpoint_inside, number_forms, garbage,
+        skipped_by_java_only, odd_but_accepted, pipelined, slow_batch, shard_end_by_number, shard_end_by_name, talks_on_stderr,
+        status_for_another, status_for_nothing, dies, says_null, never_answers, leaves_when_asked_to_stop, refuses_to_stop,
     )
 }
 
