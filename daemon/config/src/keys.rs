@@ -355,7 +355,7 @@ pub static SECTIONS: &[Section] = &[
     },
     Section {
         title: "Stream, region and endpoints",
-        intro: "Without `regionName` the region is searched as the SDK does: `-Daws.region`, `AWS_REGION`, `AWS_DEFAULT_REGION`, the profile, then the region of `streamArn`. There is no built-in default.",
+        intro: "Without `regionName` the region is searched as the SDK does: `-Daws.region`, `AWS_REGION`, `AWS_DEFAULT_REGION`, the profile, then the region of `streamArn`, then instance metadata. There is no built-in default. Without an endpoint here, `AWS_ENDPOINT_URL_KINESIS`, `…_DYNAMODB`, `…_CLOUDWATCH` and `AWS_ENDPOINT_URL` are used.",
         keys: &[
             key("regionName", Region, Unset("see above"), Honoured, "region of Kinesis, DynamoDB and CloudWatch (not of STS)"),
             key("kinesisEndpoint", Url, Unset("of the region"), Honoured, "endpoint of Kinesis"),

@@ -23,7 +23,7 @@ pub mod values;
 pub use config::{ClientConfig, Config, LogFormat, LogLevel};
 pub use credentials::{CredentialsChain, Provider, Secret};
 pub use invocation::{Invocation, UsageError};
-pub use load::{Input, load};
+pub use load::{Input, load, load_file};
 pub use loaded::{
     ConfigError, EXIT_CODE_CONFIGURATION, EXIT_CODE_INVALID, Effective, Loaded, Origin, Severity, Warning,
     render_validation,

@@ -8,6 +8,8 @@ mod fleet;
 mod retrieval;
 
 use std::collections::BTreeMap;
+use std::io;
+use std::path::Path;
 use std::time::Duration;
 
 use self::clients::{clients, general_credentials};
@@ -16,8 +18,10 @@ use self::retrieval::retrieval;
 use crate::config::{
     Child, Config, Handoff, InitialPosition, Lifecycle, Log, LogFormat, LogLevel, Shards, Stream, StreamArn,
 };
+use crate::invocation::PropertiesName;
 use crate::keys;
 use crate::loaded::{Loaded, Origin};
+use crate::lookup::{NotFound, find_properties};
 use crate::program::argv;
 use crate::properties::Properties;
 use crate::settings::{Setting, Settings, default_number};
@@ -38,6 +42,30 @@ pub struct Input<'a> {
     pub local: bool,
 }
 
+/// Variables that change what the SDK does, and whether their values may be shown.
+const ENVIRONMENT: [(&str, bool); 21] = [
+    ("AWS_REGION", true),
+    ("AWS_DEFAULT_REGION", true),
+    ("AWS_PROFILE", true),
+    ("AWS_CONFIG_FILE", true),
+    ("AWS_SHARED_CREDENTIALS_FILE", true),
+    ("AWS_ACCESS_KEY_ID", false),
+    ("AWS_SECRET_ACCESS_KEY", false),
+    ("AWS_SESSION_TOKEN", false),
+    ("AWS_ROLE_ARN", false),
+    ("AWS_WEB_IDENTITY_TOKEN_FILE", true),
+    ("AWS_CONTAINER_CREDENTIALS_RELATIVE_URI", true),
+    ("AWS_CONTAINER_CREDENTIALS_FULL_URI", true),
+    ("AWS_EC2_METADATA_DISABLED", true),
+    ("AWS_EC2_METADATA_SERVICE_ENDPOINT", true),
+    ("AWS_ENDPOINT_URL", true),
+    ("AWS_ENDPOINT_URL_KINESIS", true),
+    ("AWS_ENDPOINT_URL_DYNAMODB", true),
+    ("AWS_ENDPOINT_URL_CLOUDWATCH", true),
+    ("AWS_IGNORE_CONFIGURED_ENDPOINT_URLS", true),
+    ("AWS_USE_FIPS_ENDPOINT", true),
+    ("AWS_USE_DUALSTACK_ENDPOINT", true),
+];
 /// Beyond this, seconds since 1970 are probably milliseconds (it is the year 5138).
 const PLAUSIBLE_EPOCH_SECONDS_MAX: i64 = 100_000_000_000;
 
@@ -67,7 +95,39 @@ pub fn load(input: &Input<'_>) -> Loaded {
         warnings,
         errors,
         sources,
+        environment: environment(input),
     }
+}
+
+/// The variables that the SDK reads and that are set, for people.
+fn environment(input: &Input<'_>) -> Vec<(&'static str, String)> {
+    ENVIRONMENT
+        .into_iter()
+        .filter_map(|(name, shown)| {
+            let value = (input.environment)(name).filter(|value| !value.is_empty())?;
+            Some((name, if shown { value } else { "***".to_owned() }))
+        })
+        .collect()
+}
+
+/// Finds, reads and loads the properties file that a command line names.
+///
+/// # Errors
+/// [`NotFound`] if there is no such file. What is wrong inside it is in [`Loaded::errors`].
+pub fn load_file(
+    properties: &PropertiesName,
+    local: bool,
+    environment: &dyn Fn(&str) -> Option<String>,
+    read: &dyn Fn(&Path) -> io::Result<Vec<u8>>,
+) -> Result<Loaded, NotFound> {
+    let found = find_properties(&properties.name, &properties.class_path, read)?;
+    Ok(load(&Input {
+        file: &found.path.display().to_string(),
+        bytes: &found.bytes,
+        environment,
+        system_properties: &properties.system_properties,
+        local,
+    }))
 }
 
 /// `None` if something required is missing, which is then among the errors.

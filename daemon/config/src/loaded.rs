@@ -95,6 +95,8 @@ pub struct Loaded {
     pub errors: Vec<ConfigError>,
     /// Every value in effect, in the order of the documentation.
     pub sources: Vec<Effective>,
+    /// Variables that the SDK reads and that are set, with their values, secrets masked.
+    pub environment: Vec<(&'static str, String)>,
 }
 
 /// The text of `multilangd validate`: the effective configuration, where each value came from, every warning, every
@@ -133,6 +135,12 @@ pub fn render_validation(loaded: &Loaded) -> String {
                 Origin::SystemProperty(property) => format!("-D{property}"),
             };
             let _ = writeln!(text, "  {name:width$}  {value:value_width$}  {from}");
+        }
+    }
+    if !loaded.environment.is_empty() {
+        text.push_str("\nEnvironment, as the SDK reads it\n");
+        for (name, value) in &loaded.environment {
+            let _ = writeln!(text, "  {name:width$}  {value}");
         }
     }
     if let Some(config) = &loaded.config {

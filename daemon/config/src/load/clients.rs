@@ -128,7 +128,7 @@ pub(super) fn clients(
         (None, None) => {
             let text = match stream.and_then(|stream| stream.arn.as_ref()) {
                 Some(arn) => format!("({}, of streamArn, unless the profile has one)", arn.region),
-                None => "(of the profile)".to_owned(),
+                None => "(of the profile or the instance)".to_owned(),
             };
             s.record("regionName", text, Origin::Default);
         }
@@ -236,12 +236,14 @@ fn client_config(
         s.record_set(&name("endpointOverride"), &setting.value, setting);
         overriding(s, setting, endpoint_name);
     }
-    s.record_optional(
-        endpoint_name,
-        general_endpoint
-            .as_ref()
-            .map(|setting| (setting.value.clone(), setting)),
-    );
+    if general_endpoint.is_some() || own_endpoint.is_none() {
+        s.record_optional(
+            endpoint_name,
+            general_endpoint
+                .as_ref()
+                .map(|setting| (setting.value.clone(), setting)),
+        );
+    }
     let credentials = match s.setting(&name("credentialsProvider.class")) {
         Some(setting) => chain_of(s, &setting, &name("credentialsProvider.class"), system_keys),
         None => general_credentials.clone(),

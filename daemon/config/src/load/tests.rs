@@ -534,6 +534,51 @@ fn validation_shows_values_with_their_lines_and_hides_secrets() {
     }
 }
 
+#[test]
+fn validation_shows_the_environment_and_hides_its_secrets() {
+    let set = |name: &str| match name {
+        "AWS_PROFILE" => Some("dev".to_owned()),
+        "AWS_SECRET_ACCESS_KEY" => Some("hush".to_owned()),
+        _ => None,
+    };
+    let none = BTreeMap::new();
+    let input = Input {
+        file: "f",
+        bytes: LEAST.as_bytes(),
+        environment: &set,
+        system_properties: &none,
+        local: false,
+    };
+    let loaded = load(&input);
+    assert_eq!(
+        loaded.environment,
+        [
+            ("AWS_PROFILE", "dev".to_owned()),
+            ("AWS_SECRET_ACCESS_KEY", "***".to_owned())
+        ]
+    );
+    assert!(!render_validation(&loaded).contains("hush"));
+}
+
+#[test]
+fn a_file_of_the_class_path_is_found_and_loaded() {
+    let properties = PropertiesName {
+        name: "app.properties".to_owned(),
+        class_path: vec!["/lib/k.jar".into(), "/conf".into()],
+        system_properties: [("aws.region".to_owned(), "eu-west-3".to_owned())].into(),
+    };
+    let read = |path: &Path| match path.to_str() {
+        Some("/conf/app.properties") => Ok(LEAST.as_bytes().to_vec()),
+        _ => Err(io::ErrorKind::NotFound.into()),
+    };
+    let loaded = load_file(&properties, false, &|_| None, &read).unwrap();
+    assert_eq!(loaded.file, "/conf/app.properties");
+    assert_eq!(
+        loaded.config.unwrap().kinesis.region.as_deref(),
+        Some("eu-west-3")
+    );
+}
+
 proptest! {
     #[test]
     fn no_file_makes_loading_panic(lines in proptest::collection::vec(
