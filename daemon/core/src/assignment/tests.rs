@@ -264,7 +264,7 @@ fn random_table(seed: u64) -> Table {
     };
     let leases: Vec<String> = (0..count).map(lease).collect();
     let mut table = table(&leases.join(" "), &names.join(" "));
-    table.settings.leases_max = if seed % 3 == 0 { 5 } else { 1000 };
+    table.settings.leases_max = if seed.is_multiple_of(3) { 5 } else { 1000 };
     table.look(0, None);
     names.iter().for_each(|worker| table.renew(worker));
     table
