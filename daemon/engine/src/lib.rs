@@ -11,10 +11,13 @@
 //! | child | `child`, over `protocol` | [`child`] |
 //! | checkpoint | `checkpoint` | `child`, `leases` |
 
+mod assignment;
 pub mod child;
 pub mod clock;
 pub mod fetch;
+mod leader;
 pub mod leases;
+mod metrics_row;
 pub mod retry;
 pub mod shards;
 pub mod stream;

@@ -1,0 +1,230 @@
+//! The task that, while this worker leads, gives every lease of the fleet a worker (`leasing.md 5.3`). The plan
+//! itself is made in `core::assignment`.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use multilangd_core::assignment::{AssignmentSettings, Move, Observations, plan};
+use multilangd_core::ids::WorkerId;
+use multilangd_core::worker_metrics::WorkerMetrics;
+use tokio::sync::{Semaphore, mpsc, oneshot, watch};
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, error, info, warn};
+
+use crate::clock::Clock;
+use crate::leases::{Found, Message, Rows, Signals};
+use crate::retry::{Patience, retry};
+use crate::table::TableError;
+
+/// Writes under way at once, so that a first start with thousands of shards does not become as many connections.
+const WRITES_MAX: usize = 32;
+/// How often a leader looks at a small table. Java looks once per assignment interval (20 s); a worker that appears,
+/// or a lease that is given back, should not wait for that.
+const LOOK_MIN: Duration = Duration::from_secs(2);
+/// Each so many rows make a look cost more, and the next one come later by [`LOOK_MIN`].
+const ROWS_PER_LOOK: usize = 500;
+/// A worker's row that is older than this is deleted (`staleWorkerMetricsEntryCleanupDuration`).
+const STALE_REPORT: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// The leader's rounds.
+pub(crate) struct Assignment {
+    pub(crate) rows: Rows,
+    pub(crate) me: WorkerId,
+    pub(crate) clock: Clock,
+    pub(crate) settings: AssignmentSettings,
+    pub(crate) is_leader: watch::Receiver<bool>,
+    pub(crate) is_taking: watch::Receiver<bool>,
+    pub(crate) signals: Signals,
+    pub(crate) keeper: mpsc::Sender<Message>,
+    /// The leaving leader's last round: asked for once, answered when it is done.
+    pub(crate) last_round: mpsc::Receiver<oneshot::Sender<()>>,
+}
+
+struct Memory {
+    observations: Observations,
+    workers: BTreeSet<WorkerId>,
+    balanced: Option<Instant>,
+}
+
+enum Event {
+    Due,
+    Leader(bool),
+    Last(oneshot::Sender<()>),
+    Gone,
+}
+
+impl Assignment {
+    /// Runs until `stop`. `first` is what was scanned at the start, so that a lease that expires by then is known to
+    /// have when this worker becomes leader.
+    pub(crate) async fn run(mut self, first: Found, stop: CancellationToken) {
+        let mut memory = Memory {
+            observations: Observations::default(),
+            workers: BTreeSet::new(),
+            balanced: None,
+        };
+        self.remember(&mut memory, first);
+        let mut due = Instant::now();
+        loop {
+            let leads = *self.is_leader.borrow_and_update();
+            let event = tokio::select! {
+                biased;
+                () = stop.cancelled() => break,
+                last = self.last_round.recv() => last.map_or(Event::Gone, Event::Last),
+                changed = self.is_leader.changed() => match changed {
+                    Ok(()) => Event::Leader(*self.is_leader.borrow()),
+                    Err(_) => Event::Gone,
+                },
+                () = self.signals.assign.notified(), if leads => Event::Due,
+                () = tokio::time::sleep_until(due), if leads => Event::Due,
+            };
+            match event {
+                Event::Due | Event::Leader(true) => {
+                    match stop.run_until_cancelled(self.round(&mut memory)).await {
+                        Some(next) => due = next,
+                        None => break,
+                    }
+                }
+                Event::Leader(false) => {
+                    memory.balanced = None;
+                    memory.workers.clear();
+                }
+                Event::Last(done) => {
+                    if leads {
+                        self.round(&mut memory).await;
+                    }
+                    let _ = done.send(());
+                }
+                Event::Gone => break,
+            }
+        }
+    }
+
+    fn receiver(&self) -> Option<WorkerId> {
+        self.is_taking.borrow().then(|| self.me.clone())
+    }
+
+    fn remember(&self, memory: &mut Memory, found: Found) {
+        let now = Instant::now().into_std();
+        let now_s = self.clock.epoch_ms() / 1000;
+        memory
+            .observations
+            .look(found.leases, found.reports, None, &self.settings, now, now_s);
+    }
+
+    /// Looks, plans, writes. Returns when to look again.
+    async fn round(&self, memory: &mut Memory) -> Instant {
+        // Consistent: what was just created or given back must be seen, or it would wait for the next round.
+        let scan = retry(&self.clock, Patience::ENDLESS, "looking at all leases", || {
+            self.rows.scan(true)
+        });
+        let mut found = match scan.await {
+            Ok(found) => found,
+            Err(error) => {
+                error!(%error, table = self.rows.table.name(), "the leader cannot look at the lease table");
+                return Instant::now() + self.settings.interval;
+            }
+        };
+        let rows_count = found.leases.len() + found.reports.len();
+        let (now, now_s) = (Instant::now(), self.clock.epoch_ms() / 1000);
+        self.clean_up(&found.reports, now_s).await;
+        let me = self.receiver();
+        if me.is_none() {
+            found.reports.retain(|report| report.worker != self.me);
+        }
+        let Found { leases, reports } = found;
+        let view = memory.observations.look(
+            leases,
+            reports,
+            me.as_ref(),
+            &self.settings,
+            now.into_std(),
+            now_s,
+        );
+        let workers: BTreeSet<WorkerId> = view.workers.iter().map(|report| report.worker.clone()).collect();
+        let balance_interval = self.settings.interval * self.settings.balance_every.max(1);
+        let is_new = !workers.is_subset(&memory.workers);
+        let balance = is_new || memory.balanced.is_none_or(|last| now >= last + balance_interval);
+        if balance {
+            memory.balanced = Some(now);
+        }
+        if workers != memory.workers {
+            info!(
+                workers = workers.len(),
+                leases = view.leases.len(),
+                "fleet changed"
+            );
+        }
+        memory.workers = workers;
+        let moves = self.clock.chance(|rng| plan(&view, &self.settings, balance, rng));
+        self.write(moves, memory).await;
+        let now = Instant::now();
+        let looks = (rows_count / ROWS_PER_LOOK + 1) as u32;
+        let regular = now + (LOOK_MIN * looks).min(self.settings.interval);
+        let deadline = memory.observations.next_deadline(&self.settings, now.into_std());
+        deadline.map_or(regular, |deadline| {
+            regular.min(Instant::from_std(deadline) + Duration::from_millis(1))
+        })
+    }
+
+    async fn write(&self, moves: Vec<Move>, memory: &mut Memory) {
+        let permits = Arc::new(Semaphore::new(WRITES_MAX));
+        let mut writes = JoinSet::new();
+        for step in moves {
+            let (table, permits) = (self.rows.table.clone(), permits.clone());
+            writes.spawn(async move {
+                let _permit = permits.acquire().await;
+                let sent = Instant::now();
+                let answer = table.write(&step.write()).await;
+                (step, sent, answer)
+            });
+        }
+        let mut won = Vec::new();
+        while let Some(Ok((step, sent, answer))) = writes.join_next().await {
+            let (shard, to, from) = (step.shard(), step.to(), step.lease().actual_owner());
+            match answer {
+                Ok(item) => {
+                    let lease = item.and_then(|item| self.rows.lease_in(&item));
+                    let lease = lease.unwrap_or_else(|| step.lease().after(&step.write()));
+                    match &step {
+                        Move::Assign { .. } => info!(%shard, %to, ?from, "lease assigned"),
+                        Move::RequestHandOff { .. } => info!(%shard, %to, ?from, "hand-off requested"),
+                    }
+                    memory
+                        .observations
+                        .moved(&lease, &self.settings, Instant::now().into_std());
+                    if lease.can_be_adopted_by(&self.me) {
+                        won.push((lease, sent));
+                    }
+                }
+                // Somebody was first: the next look shows who.
+                Err(TableError::Conflict(_)) => {
+                    debug!(%shard, "the lease changed before it could be assigned")
+                }
+                Err(error) => {
+                    warn!(%shard, %to, %error, "the lease could not be assigned, trying again");
+                    // Applied unseen, it may be ours: discovery finds out.
+                    self.signals.discover.notify_one();
+                }
+            }
+        }
+        if !won.is_empty() {
+            drop(self.keeper.send(Message::Assigned(won)).await);
+        }
+    }
+
+    async fn clean_up(&self, reports: &[WorkerMetrics], now_s: i64) {
+        for report in reports
+            .iter()
+            .filter(|report| !report.is_fresh(now_s, STALE_REPORT))
+        {
+            let Some(write) = report.clean_up() else { continue };
+            match self.rows.table.write(&write).await {
+                Ok(_) => info!(worker = %report.worker, "row of a worker that is long gone deleted"),
+                Err(error) => debug!(worker = %report.worker, %error, "a stale worker row stays for now"),
+            }
+        }
+    }
+}

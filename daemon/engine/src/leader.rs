@@ -1,0 +1,208 @@
+//! The task that wants the leader's lock, and keeps it (`leasing.md 5.2`). What to do when is decided in
+//! `core::leader`.
+
+use std::time::Duration;
+
+use multilangd_core::ids::WorkerId;
+use multilangd_core::leader::{KEY, Lock, LockRow, Step, duration};
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep_until, timeout_at};
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, info, warn};
+
+use crate::clock::Clock;
+use crate::leases::Rows;
+use crate::table::TableError;
+
+/// The wait after a heartbeat or an acquisition that failed, before the next try.
+const RETRY: Duration = Duration::from_millis(500);
+
+/// The lock, as this worker wants it.
+pub(crate) struct Leadership {
+    pub(crate) rows: Rows,
+    pub(crate) me: WorkerId,
+    pub(crate) clock: Clock,
+    pub(crate) failover: Duration,
+    pub(crate) is_leader: watch::Sender<bool>,
+}
+
+/// The state between two calls.
+struct Progress {
+    lock: Lock,
+    /// A write without an answer: its version, and when it was sent.
+    unanswered: Option<(String, Instant)>,
+    next: Instant,
+}
+
+impl Leadership {
+    /// Runs until `stop`, then releases the lock.
+    pub(crate) async fn run(self, stop: CancellationToken) {
+        let mut progress = Progress {
+            lock: Lock::default(),
+            unanswered: None,
+            next: Instant::now(),
+        };
+        loop {
+            let wake = sleep_until(progress.next);
+            if stop.run_until_cancelled(wake).await.is_none() {
+                break;
+            }
+            // A call in flight at the stop is finished first: what it wrote must be known to be released.
+            match progress.lock.held_until() {
+                Some(until) => self.heartbeat(&mut progress, Instant::from_std(until)).await,
+                None => self.look(&mut progress).await,
+            }
+        }
+        self.release(&mut progress).await;
+    }
+
+    fn duration(&self) -> Duration {
+        duration(self.failover)
+    }
+
+    fn new_version(&self) -> String {
+        self.clock.chance(|rng| rng.uuid())
+    }
+
+    /// Somebody else's lock, or nobody's.
+    async fn look(&self, progress: &mut Progress) {
+        let row = match self.read().await {
+            Ok(row) => row,
+            Err(error) => {
+                debug!(%error, "the leader's lock could not be read");
+                progress.next = Instant::now() + RETRY;
+                return;
+            }
+        };
+        if let Some((version, sent)) = progress.unanswered.take()
+            && Lock::is_ours(row.as_ref(), &self.me, &version)
+        {
+            self.lead(progress, version, sent);
+            return;
+        }
+        let now = Instant::now();
+        let key_name = self.rows.table.key_name();
+        let step = progress.lock.read(
+            row,
+            &self.me,
+            self.duration(),
+            key_name,
+            self.new_version(),
+            now.into_std(),
+        );
+        match step {
+            Step::LookAgain(at) => progress.next = Instant::from_std(at),
+            Step::Acquire(write, version) => {
+                let sent = Instant::now();
+                let limit = sent + self.duration();
+                match bounded(limit, self.rows.table.write(&write)).await {
+                    Ok(_) => self.lead(progress, version, sent),
+                    Err(TableError::Conflict(_)) => progress.next = Instant::now() + RETRY / 5,
+                    Err(error) => {
+                        warn!(%error, "the leader's lock could not be acquired, trying again");
+                        progress.unanswered = Some((version, sent));
+                        progress.next = Instant::now() + RETRY;
+                    }
+                }
+            }
+        }
+    }
+
+    fn lead(&self, progress: &mut Progress, version: String, sent: Instant) {
+        progress.lock.written(version, self.duration(), sent.into_std());
+        if progress
+            .lock
+            .held_until()
+            .is_some_and(|until| until <= Instant::now().into_std())
+        {
+            // The answer came too late to be of use.
+            progress.lock.lost();
+            progress.next = Instant::now();
+            return;
+        }
+        if !self.is_leader.send_replace(true) {
+            info!(worker = %self.me, lock_ms = self.duration().as_millis() as u64, "became leader");
+        }
+        progress.next = progress
+            .lock
+            .heartbeat_at()
+            .map_or_else(Instant::now, Instant::from_std);
+    }
+
+    /// Renews the lock; or notices that it could not be renewed in time.
+    async fn heartbeat(&self, progress: &mut Progress, until: Instant) {
+        if Instant::now() >= until {
+            self.resign(progress, "the lock could not be renewed in time");
+            return;
+        }
+        if let Some((version, sent)) = progress.unanswered.take() {
+            match bounded(until, self.read()).await {
+                Ok(row) if Lock::is_ours(row.as_ref(), &self.me, &version) => {
+                    self.lead(progress, version, sent);
+                    return;
+                }
+                Ok(_) => {}
+                Err(_) => {
+                    progress.unanswered = Some((version, sent));
+                    progress.next = (Instant::now() + RETRY).min(until);
+                    return;
+                }
+            }
+        }
+        let (version, sent) = (self.new_version(), Instant::now());
+        let Some(write) = progress.lock.heartbeat(&self.me, self.duration(), &version) else {
+            return;
+        };
+        match bounded(
+            until.min(sent + self.duration() / 3),
+            self.rows.table.write(&write),
+        )
+        .await
+        {
+            Ok(_) => self.lead(progress, version, sent),
+            Err(TableError::Conflict(_)) => self.resign(progress, "another worker has the lock"),
+            Err(error) => {
+                debug!(%error, "the leader's lock could not be renewed");
+                progress.unanswered = Some((version, sent));
+                progress.next = (Instant::now() + RETRY).min(until);
+            }
+        }
+    }
+
+    fn resign(&self, progress: &mut Progress, why: &str) {
+        progress.lock.lost();
+        progress.next = Instant::now();
+        if self.is_leader.send_replace(false) {
+            warn!(worker = %self.me, why, "no longer leader");
+        }
+    }
+
+    async fn release(&self, progress: &mut Progress) {
+        let was_leader = self.is_leader.send_replace(false);
+        let Some(write) = progress.lock.release(&self.me) else {
+            return;
+        };
+        let limit = Instant::now() + self.duration() / 2;
+        match bounded(limit, self.rows.table.write(&write)).await {
+            Ok(_) if was_leader => info!(worker = %self.me, "leader's lock released"),
+            Ok(_) => {}
+            Err(error) => warn!(%error, "the leader's lock could not be released; it expires by itself"),
+        }
+    }
+
+    async fn read(&self) -> Result<Option<LockRow>, TableError> {
+        let item = self.rows.table.get(KEY, true).await?;
+        item.map(|item| LockRow::read(&item).map_err(|bad| TableError::Refused(Box::new(bad))))
+            .transpose()
+    }
+}
+
+async fn bounded<T>(
+    until: Instant,
+    call: impl Future<Output = Result<T, TableError>>,
+) -> Result<T, TableError> {
+    match timeout_at(until, call).await {
+        Ok(answer) => answer,
+        Err(_) => Err(TableError::Unknown("no answer in time".into())),
+    }
+}

@@ -1,0 +1,186 @@
+//! Finds the leases that the table says are this worker's and that it does not hold: newly assigned ones, and those
+//! it dropped or let expire (`leasing.md 6.1`).
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use multilangd_core::ids::{ShardId, WorkerId};
+use multilangd_core::leases::{LEASE_KEY, Lease};
+use multilangd_core::table::{Item, Value};
+use tokio::sync::{mpsc, watch};
+use tokio::time::{Instant, sleep, timeout};
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+use super::keeper::Message;
+use super::rows::Rows;
+use super::{Held, Signals};
+use crate::clock::Clock;
+use crate::retry::{Patience, retry};
+use crate::table::TableError;
+
+/// Rounds are at least this far apart, however often somebody asks for one.
+const ROUND_GAP: Duration = Duration::from_millis(100);
+/// Waits between two looks at an index that is being built: quick where it is built at once, patient where it takes
+/// minutes.
+const INDEX_PATIENCE: Patience = Patience {
+    tries_max: None,
+    wait_first: Duration::from_millis(20),
+    wait_max: Duration::from_secs(10),
+};
+
+pub(super) struct Discovery {
+    pub(super) rows: Rows,
+    pub(super) me: WorkerId,
+    pub(super) clock: Clock,
+    pub(super) interval: Duration,
+    pub(super) held: watch::Receiver<Held>,
+    pub(super) keeper: mpsc::Sender<Message>,
+    pub(super) signals: Signals,
+    /// Whether the owner index can be queried.
+    pub(super) index: watch::Receiver<bool>,
+}
+
+impl Discovery {
+    /// Runs until `stop`.
+    pub(super) async fn run(mut self, stop: CancellationToken) {
+        let rounds = async {
+            loop {
+                let started = Instant::now();
+                self.round().await;
+                sleep(ROUND_GAP).await;
+                let rest = self.interval.saturating_sub(started.elapsed());
+                // Either way it is time for the next round.
+                let _asked_or_due = timeout(rest, self.signals.discover.notified()).await;
+            }
+        };
+        stop.run_until_cancelled(rounds).await;
+    }
+
+    async fn round(&mut self) {
+        let listed = retry(
+            &self.clock,
+            Patience::ENDLESS,
+            "finding the leases of this worker",
+            || self.mine(),
+        )
+        .await;
+        let found = match listed {
+            Ok(found) => found,
+            Err(error) => {
+                warn!(%error, "the leases of this worker could not be listed");
+                return;
+            }
+        };
+        if !found.is_empty() {
+            drop(self.keeper.send(Message::Found(found)).await);
+        }
+    }
+
+    /// The leases that are ours by the table and not held.
+    async fn mine(&self) -> Result<Vec<Lease>, TableError> {
+        let held: BTreeSet<ShardId> = self
+            .held
+            .borrow()
+            .iter()
+            .map(|held| held.tenure.shard.clone())
+            .collect();
+        let mut found = Vec::new();
+        for shard in self.named().await? {
+            if held.contains(&shard) {
+                continue;
+            }
+            let lease = self.rows.lease(&shard).await?;
+            found.extend(lease.filter(|lease| lease.can_be_adopted_by(&self.me)));
+        }
+        Ok(found)
+    }
+
+    /// The shards whose rows name us as owner, by the index, or by a scan while there is none.
+    ///
+    /// Compat: Java waits for the index, for up to an hour, before it reports or assigns anything, because it could
+    /// not discover what it is given (trap 29). We discover by scanning meanwhile.
+    async fn named(&self) -> Result<Vec<ShardId>, TableError> {
+        if !*self.index.borrow() {
+            return self.named_by_scan().await;
+        }
+        let mut shards = Vec::new();
+        let mut after: Option<Item> = None;
+        loop {
+            let page = match self
+                .rows
+                .table
+                .query_owner(self.me.as_str(), after.as_ref())
+                .await
+            {
+                Err(TableError::Missing(_)) => return self.named_by_scan().await,
+                page => page?,
+            };
+            shards.extend(page.items.iter().filter_map(|item| match item.get(LEASE_KEY) {
+                Some(Value::S(key)) => Some(ShardId::from(key.as_str())),
+                _ => None,
+            }));
+            match page.next {
+                Some(next) => after = Some(next),
+                None => return Ok(shards),
+            }
+        }
+    }
+
+    async fn named_by_scan(&self) -> Result<Vec<ShardId>, TableError> {
+        let leases = self.rows.scan(false).await?.leases;
+        let named = leases
+            .into_iter()
+            .filter(|lease| lease.owner.as_ref() == Some(&self.me));
+        Ok(named.map(|lease| lease.key).collect())
+    }
+}
+
+/// Waits until the owner index can be queried, and says so.
+pub(super) async fn watch_index(
+    rows: Rows,
+    clock: Clock,
+    active: watch::Sender<bool>,
+    stop: CancellationToken,
+) {
+    let wait = async {
+        let started = Instant::now();
+        let look = || async {
+            match rows.table.describe().await {
+                Ok(Some(description)) if description.owner_index == Some(true) => Ok(()),
+                Ok(_) => Err(NotYet),
+                Err(error) => {
+                    tracing::debug!(%error, "the table cannot be described");
+                    Err(NotYet)
+                }
+            }
+        };
+        if retry(
+            &clock,
+            INDEX_PATIENCE,
+            "waiting for the index LeaseOwnerToLeaseKeyIndex",
+            look,
+        )
+        .await
+        .is_ok()
+        {
+            info!(
+                table = rows.table.name(),
+                took_ms = started.elapsed().as_millis() as u64,
+                "owner index is active"
+            );
+            active.send_replace(true);
+        }
+    };
+    stop.run_until_cancelled(wait).await;
+}
+
+#[derive(Debug, thiserror::Error)]
+#[error("it is not active yet")]
+struct NotYet;
+
+impl crate::retry::Retryable for NotYet {
+    fn can_be_retried(&self) -> bool {
+        true
+    }
+}

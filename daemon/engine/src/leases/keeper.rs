@@ -1,0 +1,518 @@
+//! The task that owns what this worker believes to hold: renews, expires, adopts, gives away. One operation at a
+//! time per lease, because they compete through its counter.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use multilangd_core::ids::{Position, ShardId, WorkerId};
+use multilangd_core::leases::{Lease, Throughput};
+use tokio::sync::{Semaphore, mpsc, oneshot, watch};
+use tokio::task::JoinSet;
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
+use tracing::{debug, info, warn};
+
+use super::operation::{Operator, Verdict};
+use super::{Held, HeldLease, Signals, Tenure};
+use crate::child::CheckpointError;
+use crate::table::TableError;
+
+/// Renewals under way at once, so that thousands of leases do not become thousands of connections.
+const RENEWALS_MAX: usize = 32;
+
+/// What the keeper is told.
+pub(crate) enum Message {
+    /// Written as ours by this worker itself, as leader, by a call sent at this time.
+    Assigned(Vec<(Lease, Instant)>),
+    /// Found in the table as ours: to be held as soon as a renewal succeeds.
+    Found(Vec<Lease>),
+    Checkpoint(Tenure, Position, oneshot::Sender<Result<(), CheckpointError>>),
+    GiveAway(Tenure, oneshot::Sender<Result<(), TableError>>),
+    GiveAwayAll(oneshot::Sender<()>),
+    Drop(Tenure, oneshot::Sender<()>),
+    Bytes(Tenure, u64),
+    StopTaking,
+}
+
+enum Operation {
+    Renew,
+    Checkpoint(Position, oneshot::Sender<Result<(), CheckpointError>>),
+    GiveAway(Option<oneshot::Sender<Result<(), TableError>>>),
+}
+
+enum Answered {
+    Renew,
+    Checkpoint(
+        oneshot::Sender<Result<(), CheckpointError>>,
+        Result<(), CheckpointError>,
+    ),
+    GiveAway(Option<oneshot::Sender<Result<(), TableError>>>),
+    Found,
+}
+
+struct Finished {
+    tenure: Tenure,
+    verdict: Verdict,
+    answered: Answered,
+}
+
+struct Holding {
+    lease: Lease,
+    valid_until: Instant,
+    throughput: Throughput,
+    is_busy: bool,
+    /// At most one renewal, one checkpoint (a child waits for its answer) and the few ways to give the lease away.
+    waiting: VecDeque<Operation>,
+    /// The last renewal had no answer; said once per streak.
+    is_unsure: bool,
+}
+
+/// How the keeper keeps time.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Pace {
+    pub(super) failover: Duration,
+    pub(super) renewal_interval: Duration,
+}
+
+pub(super) struct Keeper {
+    operator: Operator,
+    pace: Pace,
+    holdings: BTreeMap<Tenure, Holding>,
+    /// Found leases whose first renewal is under way.
+    adopting: BTreeSet<ShardId>,
+    operations: JoinSet<Finished>,
+    renewals: Arc<Semaphore>,
+    held: watch::Sender<Held>,
+    signals: Signals,
+    next_token: u64,
+    is_taking: bool,
+    all_given: Option<oneshot::Sender<()>>,
+}
+
+impl Keeper {
+    pub(super) fn new(operator: Operator, pace: Pace, held: watch::Sender<Held>, signals: Signals) -> Self {
+        Self {
+            operator,
+            pace,
+            holdings: BTreeMap::new(),
+            adopting: BTreeSet::new(),
+            operations: JoinSet::new(),
+            renewals: Arc::new(Semaphore::new(RENEWALS_MAX)),
+            held,
+            signals,
+            next_token: 1,
+            is_taking: true,
+            all_given: None,
+        }
+    }
+
+    /// Runs until every handle is gone.
+    pub(super) async fn run(mut self, mut messages: mpsc::Receiver<Message>) {
+        let mut renewal = interval(self.pace.renewal_interval);
+        renewal.set_missed_tick_behavior(MissedTickBehavior::Skip);
+        loop {
+            let is_changed = tokio::select! {
+                biased;
+                () = sleep_until(self.next_expiry()), if !self.holdings.is_empty() => self.expire(),
+                Some(finished) = self.operations.join_next() => self.finish_ready(finished),
+                message = messages.recv() => match message {
+                    Some(message) => self.on(message),
+                    None => break,
+                },
+                _ = renewal.tick() => {
+                    self.renew_all();
+                    false
+                }
+            };
+            if is_changed {
+                self.publish();
+            }
+            self.answer_all_given();
+        }
+        self.operations.shutdown().await;
+    }
+
+    fn me(&self) -> &WorkerId {
+        &self.operator.me
+    }
+
+    fn on(&mut self, message: Message) -> bool {
+        match message {
+            Message::Assigned(leases) => {
+                let before = self.holdings.len();
+                for (lease, sent) in leases {
+                    self.adopt(lease, sent);
+                }
+                self.holdings.len() != before
+            }
+            Message::Found(leases) => {
+                for lease in leases {
+                    self.try_to_adopt(lease);
+                }
+                false
+            }
+            Message::Checkpoint(tenure, position, reply) => {
+                match self.holdings.get_mut(&tenure) {
+                    Some(holding) => {
+                        holding.waiting.push_back(Operation::Checkpoint(position, reply));
+                        self.start_next(&tenure);
+                    }
+                    None => drop(reply.send(Err(CheckpointError::LeaseLost))),
+                }
+                false
+            }
+            Message::GiveAway(tenure, reply) => {
+                match self.holdings.get_mut(&tenure) {
+                    Some(holding) => {
+                        holding.waiting.push_back(Operation::GiveAway(Some(reply)));
+                        self.start_next(&tenure);
+                    }
+                    None => drop(reply.send(Ok(()))),
+                }
+                false
+            }
+            Message::GiveAwayAll(reply) => {
+                self.is_taking = false;
+                self.all_given = Some(reply);
+                for tenure in self.tenures() {
+                    if let Some(holding) = self.holdings.get_mut(&tenure) {
+                        holding.waiting.push_back(Operation::GiveAway(None));
+                    }
+                    self.start_next(&tenure);
+                }
+                false
+            }
+            Message::Drop(tenure, reply) => {
+                let removed = self.holdings.remove(&tenure).is_some();
+                if removed {
+                    info!(shard = %tenure.shard, "lease dropped: no longer renewed");
+                    self.publish();
+                }
+                let _ = reply.send(());
+                false
+            }
+            Message::Bytes(tenure, bytes) => {
+                if let Some(holding) = self.holdings.get_mut(&tenure) {
+                    holding.throughput.record(bytes, Instant::now().into_std());
+                }
+                false
+            }
+            Message::StopTaking => {
+                self.is_taking = false;
+                false
+            }
+        }
+    }
+
+    fn tenures(&self) -> Vec<Tenure> {
+        self.holdings.keys().cloned().collect()
+    }
+
+    fn holds(&self, shard: &ShardId) -> bool {
+        let first = Tenure {
+            shard: shard.clone(),
+            token: 0,
+        };
+        self.holdings
+            .range(first..)
+            .next()
+            .is_some_and(|(tenure, _)| tenure.shard == *shard)
+    }
+
+    /// Holds a lease from now on, as a new tenure.
+    fn adopt(&mut self, lease: Lease, sent: Instant) {
+        let valid_until = sent + self.pace.failover;
+        if !self.is_taking || self.holds(&lease.key) || valid_until < Instant::now() {
+            return;
+        }
+        let tenure = Tenure {
+            shard: lease.key.clone(),
+            token: self.next_token,
+        };
+        self.next_token += 1;
+        info!(shard = %tenure.shard, counter = lease.counter, checkpoint = %lease.checkpoint, "lease taken");
+        let holding = Holding {
+            throughput: Throughput::from_row(lease.throughput_kbps, Instant::now().into_std()),
+            lease,
+            valid_until,
+            is_busy: false,
+            waiting: VecDeque::new(),
+            is_unsure: false,
+        };
+        self.holdings.insert(tenure, holding);
+    }
+
+    /// A lease that the table says is ours: a renewal shows that it still is, and from when on.
+    fn try_to_adopt(&mut self, lease: Lease) {
+        if !self.is_taking || self.holds(&lease.key) || !lease.can_be_adopted_by(self.me()) {
+            return;
+        }
+        if !self.adopting.insert(lease.key.clone()) {
+            return;
+        }
+        let (operator, renewals) = (self.operator.clone(), self.renewals.clone());
+        self.operations.spawn(async move {
+            let _permit = renewals.acquire().await;
+            let tenure = Tenure {
+                shard: lease.key.clone(),
+                token: 0,
+            };
+            Finished {
+                tenure,
+                verdict: operator.renew(lease).await,
+                answered: Answered::Found,
+            }
+        });
+    }
+
+    fn renew_all(&mut self) {
+        for tenure in self.tenures() {
+            if let Some(holding) = self.holdings.get_mut(&tenure) {
+                let is_due = holding
+                    .waiting
+                    .iter()
+                    .any(|operation| matches!(operation, Operation::Renew));
+                if !is_due {
+                    holding.waiting.push_back(Operation::Renew);
+                }
+            }
+            self.start_next(&tenure);
+        }
+    }
+
+    fn start_next(&mut self, tenure: &Tenure) {
+        let Some(holding) = self.holdings.get_mut(tenure).filter(|holding| !holding.is_busy) else {
+            return;
+        };
+        let Some(operation) = holding.waiting.pop_front() else {
+            return;
+        };
+        holding.is_busy = true;
+        let mut lease = holding.lease.clone();
+        let (operator, tenure) = (self.operator.clone(), tenure.clone());
+        match operation {
+            Operation::Renew => {
+                // Once per renewal: the average advances with every call (trap 53).
+                let kbps = holding
+                    .throughput
+                    .next_kbps(Instant::now().into_std(), self.pace.renewal_interval);
+                lease.throughput_kbps = kbps.or(lease.throughput_kbps);
+                let renewals = self.renewals.clone();
+                self.operations.spawn(async move {
+                    let _permit = renewals.acquire().await;
+                    let verdict = operator.renew(lease).await;
+                    Finished {
+                        tenure,
+                        verdict,
+                        answered: Answered::Renew,
+                    }
+                });
+            }
+            Operation::Checkpoint(position, reply) => {
+                self.operations.spawn(async move {
+                    let (verdict, result) = operator.checkpoint(lease, &position).await;
+                    Finished {
+                        tenure,
+                        verdict,
+                        answered: Answered::Checkpoint(reply, result),
+                    }
+                });
+            }
+            Operation::GiveAway(reply) => {
+                self.operations.spawn(async move {
+                    let verdict = operator.give_away(lease).await;
+                    Finished {
+                        tenure,
+                        verdict,
+                        answered: Answered::GiveAway(reply),
+                    }
+                });
+            }
+        }
+    }
+
+    /// Handles what is finished, all of it at once, so that a thousand renewals do not become a thousand snapshots.
+    fn finish_ready(&mut self, first: Result<Finished, tokio::task::JoinError>) -> bool {
+        let mut is_changed = false;
+        let mut next = Some(first);
+        while let Some(finished) = next {
+            match finished {
+                Ok(finished) => is_changed |= self.finish(finished),
+                Err(died) => warn!(%died, "an operation on a lease died; this is a bug in multilangd"),
+            }
+            next = self.operations.try_join_next();
+        }
+        if !is_changed && self.operations.is_empty() {
+            // Nobody needs to wake up for a renewed lease.
+            let snapshot = self.snapshot();
+            self.held.send_if_modified(|held| {
+                *held = snapshot;
+                false
+            });
+        }
+        is_changed
+    }
+
+    /// Takes note of a verdict. `true`: what is held, or wanted from it, has changed.
+    fn finish(&mut self, finished: Finished) -> bool {
+        let Finished {
+            tenure,
+            verdict,
+            answered,
+        } = finished;
+        if matches!(answered, Answered::Found) {
+            self.adopting.remove(&tenure.shard);
+            return match verdict {
+                Verdict::Held(lease, sent) if lease.can_be_adopted_by(self.me()) => {
+                    self.adopt(*lease, sent);
+                    true
+                }
+                Verdict::Held(..) | Verdict::Ours(_) | Verdict::Lost(_) | Verdict::Given(_) => false,
+                Verdict::Unsure(error) => {
+                    debug!(shard = %tenure.shard, %error, "a lease of this worker could not be renewed yet");
+                    self.signals.discover.notify_one();
+                    false
+                }
+            };
+        }
+        let is_changed = self.note(&tenure, &verdict);
+        let given = match verdict {
+            Verdict::Unsure(error) => Err(error),
+            Verdict::Held(..) | Verdict::Ours(_) | Verdict::Lost(_) | Verdict::Given(_) => Ok(()),
+        };
+        if is_changed {
+            // Before the answer: who asked must find the change in the snapshot.
+            self.publish();
+        }
+        match answered {
+            Answered::Renew | Answered::Found => {}
+            Answered::Checkpoint(reply, result) => drop(reply.send(result)),
+            Answered::GiveAway(Some(reply)) => drop(reply.send(given)),
+            Answered::GiveAway(None) => {
+                if let Err(error) = given {
+                    warn!(shard = %tenure.shard, %error, "the lease could not be given back; it expires by itself");
+                    self.remove(&tenure);
+                }
+            }
+        }
+        self.start_next(&tenure);
+        false
+    }
+
+    fn note(&mut self, tenure: &Tenure, verdict: &Verdict) -> bool {
+        let failover = self.pace.failover;
+        let me = self.me().clone();
+        let Some(holding) = self.holdings.get_mut(tenure) else {
+            return false;
+        };
+        holding.is_busy = false;
+        match verdict {
+            Verdict::Held(lease, sent) => {
+                // Compat: counted from when the write was sent. Java counts from its answer, which lets a slow
+                // answer overlap with the next owner. Stricter is invisible to a Java peer.
+                holding.valid_until = holding.valid_until.max(*sent + failover);
+                holding.is_unsure = false;
+                holding.update(lease, &me)
+            }
+            Verdict::Ours(lease) => holding.update(lease, &me),
+            Verdict::Unsure(error) => {
+                if !holding.is_unsure {
+                    holding.is_unsure = true;
+                    warn!(shard = %tenure.shard, %error, "the lease could not be written, trying again");
+                }
+                false
+            }
+            Verdict::Lost(row) => {
+                match row {
+                    Some(row) => {
+                        info!(shard = %tenure.shard, owner = ?row.owner, counter = row.counter, "lease lost")
+                    }
+                    None => info!(shard = %tenure.shard, "lease gone: its row was deleted"),
+                }
+                self.remove(tenure);
+                true
+            }
+            Verdict::Given(to) => {
+                match to {
+                    Some(to) => info!(shard = %tenure.shard, %to, "lease handed over"),
+                    None => info!(shard = %tenure.shard, "lease given back"),
+                }
+                self.remove(tenure);
+                self.signals.assign.notify_one();
+                true
+            }
+        }
+    }
+
+    /// Ends a tenure; whoever still waits for a checkpoint of it learns that it is over.
+    fn remove(&mut self, tenure: &Tenure) {
+        let Some(holding) = self.holdings.remove(tenure) else {
+            return;
+        };
+        for operation in holding.waiting {
+            match operation {
+                Operation::Renew | Operation::GiveAway(None) => {}
+                Operation::Checkpoint(_, reply) => drop(reply.send(Err(CheckpointError::LeaseLost))),
+                Operation::GiveAway(Some(reply)) => drop(reply.send(Ok(()))),
+            }
+        }
+    }
+
+    fn next_expiry(&self) -> Instant {
+        // Held up to and including `valid_until`: age greater than the failover time has expired.
+        let first = self.holdings.values().map(|holding| holding.valid_until).min();
+        first.unwrap_or_else(Instant::now) + Duration::from_millis(1)
+    }
+
+    /// Gives up what could not be renewed in time, whatever the table says (trap 16).
+    fn expire(&mut self) -> bool {
+        let now = Instant::now();
+        let expired: Vec<Tenure> = self
+            .holdings
+            .iter()
+            .filter(|(_, holding)| holding.valid_until < now)
+            .map(|(tenure, _)| tenure.clone())
+            .collect();
+        for tenure in &expired {
+            let failover_ms = self.pace.failover.as_millis() as u64;
+            warn!(shard = %tenure.shard, failover_ms, "lease expired: it could not be renewed within failoverTimeMillis");
+            self.remove(tenure);
+        }
+        if !expired.is_empty() {
+            // The table may still name us: found again as soon as it answers (trap 46).
+            self.signals.discover.notify_one();
+        }
+        !expired.is_empty()
+    }
+
+    fn snapshot(&self) -> Held {
+        let held = self.holdings.iter().map(|(tenure, holding)| HeldLease {
+            tenure: tenure.clone(),
+            hand_over_to: holding.lease.hand_over_to(self.me()).cloned(),
+            lease: holding.lease.clone(),
+            valid_until: holding.valid_until,
+        });
+        held.collect()
+    }
+
+    fn publish(&self) {
+        self.held.send_replace(self.snapshot());
+    }
+
+    fn answer_all_given(&mut self) {
+        if self.holdings.is_empty()
+            && let Some(reply) = self.all_given.take()
+        {
+            let _ = reply.send(());
+        }
+    }
+}
+
+impl Holding {
+    /// What the row says now. `true`: a hand-off was requested.
+    fn update(&mut self, row: &Lease, me: &WorkerId) -> bool {
+        let before = self.lease.hand_over_to(me).cloned();
+        self.lease = row.clone();
+        before.as_ref() != self.lease.hand_over_to(me)
+    }
+}

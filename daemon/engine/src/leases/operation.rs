@@ -1,0 +1,195 @@
+//! One operation on one held lease, from the first write to a verdict. A write without an answer is never believed
+//! either way: the row is read first.
+
+use std::future::Future;
+use std::time::Duration;
+
+use multilangd_core::ids::{Position, WorkerId};
+use multilangd_core::leases::{Lease, Standing, standing};
+use multilangd_core::table::{Item, Write};
+use tokio::time::{Instant, timeout};
+
+use super::rows::Rows;
+use crate::child::CheckpointError;
+use crate::clock::Clock;
+use crate::retry::{Patience, retry};
+use crate::table::TableError;
+
+/// Writes per operation: the first, one after a hand-off was noticed, one after a lost answer was recognised.
+const WRITES_MAX: u32 = 3;
+
+/// What an operation found out about the lease.
+#[derive(Debug)]
+pub(super) enum Verdict {
+    /// A write of ours that was sent at this time was applied; the row says this now.
+    Held(Box<Lease>, Instant),
+    /// The lease is ours, but no write of known time was applied; the row says this now.
+    Ours(Box<Lease>),
+    /// Nobody knows. What was known before stays true until it expires.
+    Unsure(TableError),
+    /// Somebody else has it, or nobody; the row, if there is one.
+    Lost(Option<Box<Lease>>),
+    /// We gave it away: to this worker, or back to nobody.
+    Given(Option<WorkerId>),
+}
+
+/// Everything an operation needs besides the lease.
+#[derive(Clone)]
+pub(super) struct Operator {
+    pub(super) rows: Rows,
+    pub(super) me: WorkerId,
+    pub(super) clock: Clock,
+    /// A call that takes longer has no answer: with the SDK's own limit of 60 s a single lost packet would cost
+    /// the lease.
+    pub(super) call_max: Duration,
+}
+
+enum Answer {
+    Applied(Lease),
+    Conflict(Option<Lease>),
+    Failed(TableError),
+}
+
+impl Operator {
+    /// 3.3: the heartbeat.
+    pub(super) async fn renew(&self, mut lease: Lease) -> Verdict {
+        let mut last = TableError::Conflict(None);
+        for _ in 0..WRITES_MAX {
+            let sent = Instant::now();
+            match self.write(&lease, &lease.renew()).await {
+                Answer::Applied(now) if now.is_worked_on_by(&self.me) => {
+                    return Verdict::Held(Box::new(now), sent);
+                }
+                Answer::Applied(now) => return Verdict::Lost(Some(Box::new(now))),
+                // A hand-off was requested, or an answer of ours was lost: in both cases the row tells, and the
+                // renewal is sent again from there, so that its time is known.
+                Answer::Conflict(row) => match standing(&lease, row.as_ref(), &self.me) {
+                    Standing::Ours(row) => {
+                        last = TableError::Conflict(None);
+                        lease = Lease {
+                            throughput_kbps: lease.throughput_kbps,
+                            ..*row
+                        };
+                    }
+                    Standing::Lost => return Verdict::Lost(row.map(Box::new)),
+                },
+                Answer::Failed(error) => return Verdict::Unsure(error),
+            }
+        }
+        Verdict::Unsure(last)
+    }
+
+    /// 2.3, with lost answers recognised: what the row says in the end decides, not what the answer did not say.
+    pub(super) async fn checkpoint(
+        &self,
+        mut lease: Lease,
+        position: &Position,
+    ) -> (Verdict, Result<(), CheckpointError>) {
+        let mut unanswered: Option<TableError> = None;
+        for _ in 0..WRITES_MAX {
+            let sent = Instant::now();
+            let row = match self.write(&lease, &lease.checkpoint_at(position)).await {
+                Answer::Applied(now) if now.is_worked_on_by(&self.me) => {
+                    return (Verdict::Held(Box::new(now), sent), Ok(()));
+                }
+                // Written under our counter, while the owners are no longer ours: stored, and lost.
+                Answer::Applied(now) => return (Verdict::Lost(Some(Box::new(now))), Ok(())),
+                Answer::Conflict(row) => row,
+                Answer::Failed(TableError::Unknown(error)) => {
+                    unanswered = Some(TableError::Unknown(error));
+                    match self.read(&lease).await {
+                        Ok(row) => row,
+                        Err(error) => {
+                            return (Verdict::Unsure(error), Err(dependency("its answer was lost")));
+                        }
+                    }
+                }
+                Answer::Failed(error) => {
+                    let reply = checkpoint_error(&error);
+                    return (Verdict::Unsure(error), Err(reply));
+                }
+            };
+            match standing(&lease, row.as_ref(), &self.me) {
+                Standing::Ours(row) if row.counter > lease.counter && row.checkpoint == *position => {
+                    return (Verdict::Ours(row), Ok(()));
+                }
+                Standing::Ours(row) => lease = *row,
+                Standing::Lost => return (Verdict::Lost(row.map(Box::new)), Err(CheckpointError::LeaseLost)),
+            }
+        }
+        let error = unanswered.unwrap_or(TableError::Conflict(None));
+        let reply = checkpoint_error(&error);
+        (Verdict::Unsure(error), Err(reply))
+    }
+
+    /// 2.5 to the next owner where a hand-off is pending, else 2.7. An error: it may still be ours.
+    pub(super) async fn give_away(&self, mut lease: Lease) -> Verdict {
+        let patience = Patience {
+            tries_max: Some(5),
+            ..Patience::ENDLESS
+        };
+        for _ in 0..WRITES_MAX {
+            let next = lease.hand_over_to(&self.me).cloned();
+            let write = next.as_ref().map_or_else(|| lease.evict(), |to| lease.assign(to));
+            let attempt = retry(&self.clock, patience, "giving a lease away", || async {
+                match self.write(&lease, &write).await {
+                    Answer::Failed(error) => Err(error),
+                    answer @ (Answer::Applied(_) | Answer::Conflict(_)) => Ok(answer),
+                }
+            });
+            match attempt.await {
+                // Any other owner by now: a repeated write of ours was applied, or somebody was first.
+                Ok(Answer::Conflict(Some(row))) if row.is_worked_on_by(&self.me) => lease = row,
+                Ok(Answer::Applied(_) | Answer::Conflict(_) | Answer::Failed(_)) => {
+                    return Verdict::Given(next);
+                }
+                Err(error) => return Verdict::Unsure(error),
+            }
+        }
+        Verdict::Unsure(TableError::Conflict(None))
+    }
+
+    async fn read(&self, lease: &Lease) -> Result<Option<Lease>, TableError> {
+        self.bounded(self.rows.lease(&lease.key)).await
+    }
+
+    async fn write(&self, lease: &Lease, write: &Write) -> Answer {
+        match self.bounded(self.rows.table.write(write)).await {
+            Ok(item) => Answer::Applied(self.applied(lease, write, item.as_ref())),
+            Err(TableError::Conflict(Some(item))) => Answer::Conflict(self.rows.lease_in(&item)),
+            // DynamoDB Local does not return the old row (trap 54).
+            Err(TableError::Conflict(None)) => match self.read(lease).await {
+                Ok(row) => Answer::Conflict(row),
+                Err(error) => Answer::Failed(error),
+            },
+            Err(error) => Answer::Failed(error),
+        }
+    }
+
+    fn applied(&self, lease: &Lease, write: &Write, item: Option<&Item>) -> Lease {
+        item.and_then(|item| self.rows.lease_in(item))
+            .unwrap_or_else(|| lease.after(write))
+    }
+
+    async fn bounded<T>(&self, call: impl Future<Output = Result<T, TableError>>) -> Result<T, TableError> {
+        match timeout(self.call_max, call).await {
+            Ok(answer) => answer,
+            Err(_) => Err(TableError::Unknown(
+                format!("no answer within {} ms", self.call_max.as_millis()).into(),
+            )),
+        }
+    }
+}
+
+fn dependency(why: impl ToString) -> CheckpointError {
+    CheckpointError::Dependency(why.to_string())
+}
+
+/// The names of `leasing.md 2.10`.
+fn checkpoint_error(error: &TableError) -> CheckpointError {
+    match error {
+        TableError::Throttled(_) => CheckpointError::Throttled,
+        TableError::Missing(what) => CheckpointError::InvalidState(format!("{what} does not exist")),
+        TableError::Conflict(_) | TableError::Unknown(_) | TableError::Refused(_) => dependency(error),
+    }
+}

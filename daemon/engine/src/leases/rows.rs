@@ -1,0 +1,122 @@
+//! Rows of the lease table, read and sorted by kind. A bad row is skipped and reported once.
+
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use multilangd_core::client_version::ClientVersionRow;
+use multilangd_core::ids::ShardId;
+use multilangd_core::leases::{Lease, Row};
+use multilangd_core::table::{BadRow, Item};
+use multilangd_core::worker_metrics::WorkerMetrics;
+use tokio::task::JoinSet;
+use tracing::error;
+
+use crate::table::{ScanPage, Table, TableError};
+
+/// Bad rows reported at most, so that a table full of them does not fill memory or logs.
+const BAD_ROWS_REPORTED_MAX: usize = 100;
+
+/// The lease table with words instead of attributes. Cheap to clone.
+#[derive(Clone)]
+pub(crate) struct Rows {
+    pub(crate) table: Arc<dyn Table>,
+    segments: u32,
+    reported: Arc<Mutex<BTreeSet<String>>>,
+}
+
+/// What one scan found.
+#[derive(Debug, Default)]
+pub(crate) struct Found {
+    pub(crate) leases: Vec<Lease>,
+    pub(crate) reports: Vec<WorkerMetrics>,
+}
+
+impl Rows {
+    pub(crate) fn new(table: Arc<dyn Table>, segments: u32) -> Self {
+        Self {
+            table,
+            segments: segments.max(1),
+            reported: Arc::default(),
+        }
+    }
+
+    /// One lease, consistently.
+    pub(crate) async fn lease(&self, shard: &ShardId) -> Result<Option<Lease>, TableError> {
+        let item = self.table.get(shard.as_str(), true).await?;
+        Ok(item.and_then(|item| self.lease_in(&item)))
+    }
+
+    /// The lease in a row, if it is one and can be read.
+    pub(crate) fn lease_in(&self, item: &Item) -> Option<Lease> {
+        match Row::read(item) {
+            Row::Lease(lease) => Some(lease),
+            Row::Bad(bad) => {
+                self.report(&bad);
+                None
+            }
+            Row::Leader(_) | Row::ClientVersion(_) | Row::WorkerMetrics(_) | Row::Other => None,
+        }
+    }
+
+    /// The row `Migration3.0`, consistently.
+    pub(crate) async fn client_version(&self) -> Result<Option<ClientVersionRow>, TableError> {
+        let item = self.table.get(multilangd_core::client_version::KEY, true).await?;
+        item.map(|item| ClientVersionRow::read(&item).map_err(|bad| TableError::Refused(Box::new(bad))))
+            .transpose()
+    }
+
+    /// All leases and reports, by a parallel scan.
+    pub(crate) async fn scan(&self, consistent: bool) -> Result<Found, TableError> {
+        let mut pages = JoinSet::new();
+        for segment in 0..self.segments {
+            let segment = (self.segments > 1).then_some((segment, self.segments));
+            pages.spawn(scan_segment(
+                self.table.clone(),
+                ScanPage {
+                    segment,
+                    after: None,
+                    consistent,
+                },
+            ));
+        }
+        let mut found = Found::default();
+        while let Some(items) = pages.join_next().await {
+            let items = items.unwrap_or_else(|died| Err(TableError::Unknown(Box::new(died))))?;
+            for item in &items {
+                match Row::read(item) {
+                    Row::Lease(lease) => found.leases.push(lease),
+                    Row::WorkerMetrics(report) => found.reports.push(report),
+                    Row::Bad(bad) => self.report(&bad),
+                    Row::Leader(_) | Row::ClientVersion(_) | Row::Other => {}
+                }
+            }
+        }
+        found.leases.sort_by(|a, b| a.key.cmp(&b.key));
+        Ok(found)
+    }
+
+    fn report(&self, bad: &BadRow) {
+        let mut reported = self.reported.lock().unwrap_or_else(PoisonError::into_inner);
+        if reported.len() < BAD_ROWS_REPORTED_MAX && reported.insert(bad.to_string()) {
+            error!(
+                table = self.table.name(),
+                row = bad.key,
+                attribute = bad.attribute,
+                problem = bad.problem,
+                "the lease table holds a row that cannot be read; it is skipped"
+            );
+        }
+    }
+}
+
+async fn scan_segment(table: Arc<dyn Table>, mut page: ScanPage) -> Result<Vec<Item>, TableError> {
+    let mut items = Vec::new();
+    loop {
+        let rows = table.scan(&page).await?;
+        items.extend(rows.items);
+        match rows.next {
+            Some(next) => page.after = Some(next),
+            None => return Ok(items),
+        }
+    }
+}

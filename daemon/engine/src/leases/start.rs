@@ -1,0 +1,372 @@
+//! The way from nothing to running tasks (`leasing.md 7.2`): every wait of it is a short poll.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use multilangd_core::client_version::{ClientVersion, Step, at_start};
+use multilangd_core::table::Value;
+use tokio::sync::{Mutex, mpsc, watch};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use tracing::info;
+
+use super::discovery::{Discovery, watch_index};
+use super::keeper::{Keeper, Message, Pace};
+use super::operation::Operator;
+use super::{Held, Inner, LeaseSettings, Leases, Rows, Signals, Tasks};
+use crate::assignment::Assignment;
+use crate::clock::Clock;
+use crate::leader::Leadership;
+use crate::metrics_row::MetricsRow;
+use crate::retry::{Patience, Retryable, retry};
+use crate::table::{Table, TableDescription, TableError};
+
+/// Polls of a table that is being created: at once where it takes no time, patient where it takes minutes.
+const CREATION_PATIENCE: Patience = Patience {
+    tries_max: None,
+    wait_first: Duration::from_millis(10),
+    wait_max: Duration::from_secs(1),
+};
+/// Messages to the keeper under way; a sender waits when it is that far behind.
+const MESSAGES_MAX: usize = 256;
+/// Time a call may take before it counts as unanswered, at least.
+const CALL_MIN: Duration = Duration::from_secs(1);
+
+/// Why leases could not be started. Failures that may pass are waited out instead.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The stop was requested first.
+    #[error("stopped before the lease table was ready")]
+    Stopped,
+    /// The table refuses what must be done.
+    #[error("{what} failed on the lease table {table}")]
+    Table {
+        /// What was tried.
+        what: &'static str,
+        /// The table's name.
+        table: String,
+        /// The answer.
+        #[source]
+        source: TableError,
+    },
+    /// Workers of this application take leases by the rules of KCL 2.x.
+    #[error(
+        "the fleet of application {application} plays by {}, which this version cannot join: finish its upgrade to \
+         KCL 3.x first (row Migration3.0 of table {table})",
+        version.name()
+    )]
+    OtherRules {
+        /// The application.
+        application: String,
+        /// The table's name.
+        table: String,
+        /// What the row says.
+        version: ClientVersion,
+    },
+    /// The fleet still has its lock and metrics in tables of their own.
+    #[error(
+        "the fleet of this application still uses the table {table} of KCL 3.0-3.4: finish its migration to a single \
+         table (KCL 3.5) first, or, if no such worker runs any more, delete that table"
+    )]
+    LegacyTables {
+        /// The legacy coordinator table.
+        table: String,
+    },
+}
+
+/// The table is being created.
+#[derive(Debug, thiserror::Error)]
+enum NotReady {
+    #[error("it is not active yet")]
+    NotYet,
+    #[error(transparent)]
+    Failed(#[from] TableError),
+}
+
+impl Retryable for NotReady {
+    fn can_be_retried(&self) -> bool {
+        match self {
+            Self::NotYet => true,
+            Self::Failed(error) => error.can_be_retried(),
+        }
+    }
+}
+
+struct Starting {
+    table: Arc<dyn Table>,
+    clock: Clock,
+    settings: LeaseSettings,
+}
+
+pub(super) async fn start(
+    table: Arc<dyn Table>,
+    clock: Clock,
+    settings: LeaseSettings,
+) -> Result<Leases, StartError> {
+    let started = Instant::now();
+    let starting = Starting {
+        table,
+        clock,
+        settings,
+    };
+    let description = starting.ensure_table().await?;
+    starting.refuse_legacy_tables().await?;
+    let segments = starting
+        .settings
+        .scan_segments
+        .unwrap_or_else(|| segments(description.size_bytes));
+    let rows = Rows::new(starting.table.clone(), segments);
+    starting.agree_on_rules(&rows).await?;
+    if description.owner_index.is_none() {
+        starting
+            .attempt("creating the index LeaseOwnerToLeaseKeyIndex", || {
+                starting.table.create_owner_index()
+            })
+            .await?;
+    }
+    let metrics = MetricsRow {
+        rows: rows.clone(),
+        me: starting.settings.worker.clone(),
+        clock: starting.clock.clone(),
+        interval: starting.settings.assignment.report_interval,
+    };
+    let table_name = || starting.table.name().to_owned();
+    let failed = |what| move |source| (what, source);
+    metrics
+        .report()
+        .await
+        .map_err(failed("reporting this worker's metrics"))
+        .map_err(|(what, source)| StartError::Table {
+            what,
+            table: table_name(),
+            source,
+        })?;
+    let has_index = description.owner_index == Some(true);
+    let leases = starting.run(rows, metrics, has_index).await?;
+    info!(took_ms = started.elapsed().as_millis() as u64, "leases started");
+    Ok(leases)
+}
+
+impl Starting {
+    /// Repeats for as long as repeating helps.
+    async fn attempt<T, F>(&self, what: &'static str, call: impl FnMut() -> F) -> Result<T, StartError>
+    where
+        F: Future<Output = Result<T, TableError>>,
+    {
+        let done = retry(&self.clock, Patience::ENDLESS, what, call).await;
+        done.map_err(|source| StartError::Table {
+            what,
+            table: self.table.name().to_owned(),
+            source,
+        })
+    }
+
+    /// The table, created if it is not there, as soon as it can be used.
+    async fn ensure_table(&self) -> Result<TableDescription, StartError> {
+        let what = "looking for the table";
+        let description = match self.attempt(what, || self.table.describe()).await? {
+            Some(description) if description.is_usable => description,
+            Some(_) => self.wait_until_usable().await?,
+            None => {
+                info!(table = self.table.name(), "creating the lease table");
+                self.attempt("creating the table", || self.table.create(&self.settings.table))
+                    .await?;
+                self.wait_until_usable().await?
+            }
+        };
+        if self.settings.point_in_time_recovery {
+            let call = || self.table.enable_point_in_time_recovery();
+            self.attempt("enabling point-in-time recovery", call).await?;
+        }
+        Ok(description)
+    }
+
+    async fn wait_until_usable(&self) -> Result<TableDescription, StartError> {
+        let look = || async {
+            match self.table.describe().await? {
+                Some(description) if description.is_usable => Ok(description),
+                Some(_) | None => Err(NotReady::NotYet),
+            }
+        };
+        let what = "waiting for the table";
+        let ready = retry(&self.clock, CREATION_PATIENCE, what, look).await;
+        ready.map_err(|error| match error {
+            NotReady::NotYet => StartError::Stopped,
+            NotReady::Failed(source) => StartError::Table {
+                what,
+                table: self.table.name().to_owned(),
+                source,
+            },
+        })
+    }
+
+    /// 5.10: no legacy coordinator table, or one whose migration is complete. Anything else is the next step.
+    async fn refuse_legacy_tables(&self) -> Result<(), StartError> {
+        let Some(legacy) = &self.settings.legacy_coordinator else {
+            return Ok(());
+        };
+        if self
+            .attempt("looking for a legacy coordinator table", || legacy.describe())
+            .await?
+            .is_none()
+        {
+            return Ok(());
+        }
+        let row = self
+            .attempt("reading TableMigration3.5", || {
+                legacy.get("TableMigration3.5", true)
+            })
+            .await?;
+        let status = row.as_ref().and_then(|row| row.get("tm"));
+        if status == Some(&Value::s("TABLE_MIGRATION_STATUS_COMPLETE")) {
+            return Ok(());
+        }
+        Err(StartError::LegacyTables {
+            table: legacy.name().to_owned(),
+        })
+    }
+
+    /// 5.9: the rules that the fleet plays by are 3.x, or become so now.
+    async fn agree_on_rules(&self, rows: &Rows) -> Result<(), StartError> {
+        loop {
+            let what = "reading the client version";
+            let row = self.attempt(what, || rows.client_version()).await?;
+            match at_start(row.as_ref(), &self.settings.worker, self.clock.epoch_ms()) {
+                Step::Go => return Ok(()),
+                Step::Write(write) => {
+                    let what = "writing the client version";
+                    let written =
+                        retry(&self.clock, Patience::ENDLESS, what, || self.table.write(&write)).await;
+                    match written {
+                        // Somebody was first, or our first try was applied unseen: read again.
+                        Ok(_) | Err(TableError::Conflict(_)) => {}
+                        Err(source) => {
+                            let table = self.table.name().to_owned();
+                            return Err(StartError::Table { what, table, source });
+                        }
+                    }
+                }
+                Step::Refuse(version) => {
+                    return Err(StartError::OtherRules {
+                        application: self.settings.application.clone(),
+                        table: self.table.name().to_owned(),
+                        version,
+                    });
+                }
+            }
+        }
+    }
+
+    /// Adopts what is ours from an earlier life, and starts the tasks.
+    async fn run(&self, rows: Rows, metrics: MetricsRow, has_index: bool) -> Result<Leases, StartError> {
+        let (settings, clock) = (&self.settings, &self.clock);
+        let me = settings.worker.clone();
+        let failover = settings.assignment.failover;
+        let renewal_interval = settings.renewal_interval();
+        let signals = Signals::default();
+        let (taking, leading, running) = (
+            CancellationToken::new(),
+            CancellationToken::new(),
+            CancellationToken::new(),
+        );
+        let (held_sender, held) = watch::channel(Held::from([]));
+        let (leader_sender, is_leader) = watch::channel(false);
+        let (is_taking, taking_receiver) = watch::channel(true);
+        let (index_sender, index) = watch::channel(has_index);
+        let (keeper_sender, keeper_receiver) = mpsc::channel(MESSAGES_MAX);
+        let (last_round, last_round_receiver) = mpsc::channel(1);
+
+        let found = self.attempt("looking at all leases", || rows.scan(true)).await?;
+        let mine: Vec<_> = found
+            .leases
+            .iter()
+            .filter(|lease| lease.can_be_adopted_by(&me))
+            .cloned()
+            .collect();
+        if !mine.is_empty() {
+            info!(leases = mine.len(), worker = %me, "leases of this worker's earlier life found");
+            drop(keeper_sender.send(Message::Found(mine)).await);
+        }
+
+        let operator = Operator {
+            rows: rows.clone(),
+            me: me.clone(),
+            clock: clock.clone(),
+            call_max: renewal_interval.max(CALL_MIN),
+        };
+        let pace = Pace {
+            failover,
+            renewal_interval,
+        };
+        let mut tasks = Tasks::default();
+        let keeper = Keeper::new(operator, pace, held_sender, signals.clone());
+        let keeper_stop = running.clone();
+        tasks.rest.spawn(async move {
+            keeper_stop.run_until_cancelled(keeper.run(keeper_receiver)).await;
+        });
+        let assignment = Assignment {
+            rows: rows.clone(),
+            me: me.clone(),
+            clock: clock.clone(),
+            settings: settings.assignment.clone(),
+            is_leader: is_leader.clone(),
+            is_taking: taking_receiver,
+            signals: signals.clone(),
+            keeper: keeper_sender.clone(),
+            last_round: last_round_receiver,
+        };
+        tasks.rest.spawn(assignment.run(found, running.clone()));
+        let leadership = Leadership {
+            rows: rows.clone(),
+            me: me.clone(),
+            clock: clock.clone(),
+            failover,
+            is_leader: leader_sender,
+        };
+        tasks.leading.spawn(leadership.run(leading.clone()));
+        tasks.reporting.spawn(metrics.run(taking.clone()));
+        let discovery = Discovery {
+            rows: rows.clone(),
+            me,
+            clock: clock.clone(),
+            interval: settings.discovery_interval(),
+            held: held.clone(),
+            keeper: keeper_sender.clone(),
+            signals: signals.clone(),
+            index,
+        };
+        tasks.rest.spawn(discovery.run(taking.clone()));
+        if !has_index {
+            tasks.rest.spawn(watch_index(
+                rows.clone(),
+                clock.clone(),
+                index_sender,
+                taking.clone(),
+            ));
+        }
+        Ok(Leases {
+            inner: Arc::new(Inner {
+                rows,
+                keeper: keeper_sender,
+                held,
+                is_leader,
+                is_taking,
+                signals,
+                last_round,
+                taking,
+                leading,
+                _ends_with_the_last_handle: running.clone().drop_guard(),
+                running,
+                tasks: Mutex::new(tasks),
+            }),
+        })
+    }
+}
+
+/// Segments of a parallel scan: one per 200 MB, at most 32 (`LeaseTableScanSegmentResolver`).
+fn segments(size_bytes: u64) -> u32 {
+    const SEGMENT_BYTES: u64 = (1 << 30) / 5;
+    u32::try_from(size_bytes.div_ceil(SEGMENT_BYTES))
+        .unwrap_or(32)
+        .clamp(1, 32)
+}
