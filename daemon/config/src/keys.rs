@@ -369,7 +369,7 @@ pub static SECTIONS: &[Section] = &[
     },
     Section {
         title: "Retrieval",
-        intro: "`retrievalMode = DEFAULT` keeps the rule of the Java daemon: polling if any of `maxRecords`, `idleTimeBetweenReadsInMillis`, `millisBehindLatestThresholdForReducedTps`, `retryGetRecordsInSeconds` or `maxGetRecordsThreadPool` is set (numbers of the first three other than 0), else enhanced fan-out.",
+        intro: "`retrievalMode = DEFAULT` keeps the rule of the Java daemon: polling if any of `maxRecords`, `idleTimeBetweenReadsInMillis`, `millisBehindLatestThresholdForReducedTps`, `retryGetRecordsInSeconds` or `maxGetRecordsThreadPool` is set (numbers of the first three other than 0), else enhanced fan-out. This version does not do fan-out yet: where it is chosen, the daemon polls and says so; the `fanoutConfig` keys are read and checked.",
         keys: &[
             key("retrievalMode", Constant(RETRIEVAL_MODES), TextDefault("DEFAULT"), Honoured,
                 "how records are fetched"),
@@ -487,8 +487,8 @@ pub static SECTIONS: &[Section] = &[
             key("{client}.endpointOverride", Url, Unset("of the region"), Honoured, "endpoint of this client"),
             key("{client}.fipsEnabled", BooleanObject, Flag(false), Honoured, "use FIPS endpoints"),
             key("{client}.dualstackEnabled", BooleanObject, Flag(false), Honoured, "use dual-stack (IPv6) endpoints"),
-            key("{client}.overrideConfiguration.apiCallTimeout", Duration, Unset("none"), Translated, "longest time of a call with its retries"),
-            key("{client}.overrideConfiguration.apiCallAttemptTimeout", Duration, Unset("none"), Translated, "longest time of one attempt"),
+            key("{client}.overrideConfiguration.apiCallTimeout", Duration, Unset("none"), Translated, "longest time of a call; it is repeated by rules of the daemon's own"),
+            key("{client}.overrideConfiguration.apiCallAttemptTimeout", Duration, Unset("none"), Translated, "the same; the shorter of the two holds"),
             key("{client}.overrideConfiguration.defaultProfileName", Text, Unset("`AWS_PROFILE` or `default`"), Translated, "profile of this client"),
             key("{client}.overrideConfiguration.retryStrategy", ExactConstant(RETRY_MODES), Unset("none"), NoEffect, "requests are repeated by rules of the daemon's own"),
             key("{client}.overrideConfiguration.retryPolicy", ExactConstant(RETRY_MODES), Unset("none"), NoEffect, "requests are repeated by rules of the daemon's own"),

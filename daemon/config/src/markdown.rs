@@ -137,7 +137,7 @@ awsCredentialsProvider = DefaultCredentialsProvider
 regionName = eu-west-1
 # Used only for shards that have no lease yet.
 initialPositionInStream = TRIM_HORIZON
-# Without this line or one of the polling keys, the default is enhanced fan-out, as in Java.
+# Say it: the Java daemon's default is enhanced fan-out, which costs extra.
 retrievalMode = POLLING
 # A name that stays the same over restarts lets the daemon continue at once.
 workerId = worker-1

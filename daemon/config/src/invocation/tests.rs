@@ -1,5 +1,7 @@
 //! Command lines as people and launchers write them.
 
+use proptest::prelude::*;
+
 use super::*;
 
 fn parse_words(words: &[&str]) -> Result<Invocation, UsageError> {
@@ -325,5 +327,44 @@ fn mistakes_are_named_with_the_nearest_option() {
         ),
     ] {
         assert_eq!(error_of(line), error, "{line}");
+    }
+}
+
+const ANY_WORDS: [&str; 24] = [
+    "run",
+    "validate",
+    "local",
+    "put",
+    "help",
+    "-p",
+    "-l",
+    "-cp",
+    "--local",
+    "--memory",
+    "--data",
+    "--kinesis-port",
+    "--rate=5",
+    "--",
+    "-",
+    "-D",
+    "-Da=b",
+    "-X",
+    "@args",
+    "@",
+    "",
+    "-version",
+    MAIN_CLASS,
+    "app.properties",
+];
+
+proptest! {
+    #[test]
+    fn no_command_line_panics(words in proptest::collection::vec(
+        prop_oneof![proptest::sample::select(&ANY_WORDS[..]).prop_map(str::to_owned), "[-a-z@=.é ]{0,8}"], 0..8)
+    ) {
+        let words: Vec<&str> = words.iter().map(String::as_str).collect();
+        if let Err(error) = parse_words(&words) {
+            prop_assert!(!error.to_string().is_empty());
+        }
     }
 }
