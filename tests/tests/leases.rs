@@ -1,0 +1,787 @@
+//! What the leases of one worker, and of a few, do over time: the fake table, tokio's paused clock.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use multilangd_core::ids::{Position, ShardId, WorkerId};
+use multilangd_core::leases::Lease;
+use multilangd_core::table::{Item, Value, Write};
+use multilangd_engine::child::CheckpointError;
+use multilangd_engine::clock::Clock;
+use multilangd_engine::leases::{HeldLease, LeaseSettings, Leases, StartError, Tenure};
+use multilangd_tests::table::{Call, FakeTable, Fault};
+use tokio::time::{Instant, sleep, timeout};
+use tokio_util::sync::CancellationToken;
+
+const NOW_MS: i64 = 1_789_000_000_000;
+
+#[tokio::test(start_paused = true)]
+async fn a_fresh_application_has_its_leases_within_half_a_second() {
+    let table = FakeTable::absent("app");
+    let started = Instant::now();
+    let leases = start(&table, "me").await;
+    create(&leases, &["s-1", "s-2", "s-3"]).await;
+    until_held(&leases, &["s-1", "s-2", "s-3"]).await;
+    let took = started.elapsed();
+    assert!(took < Duration::from_millis(500), "took {took:?}");
+    assert!(*leases.is_leader().borrow());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_slow_index_does_not_hold_the_start_up() {
+    let table = FakeTable::absent("app");
+    table.set_creation_times(Duration::from_millis(200), Duration::from_secs(600));
+    let started = Instant::now();
+    let leases = start(&table, "me").await;
+    create(&leases, &["s-1"]).await;
+    until_held(&leases, &["s-1"]).await;
+    assert!(
+        started.elapsed() < Duration::from_secs(1),
+        "took {:?}",
+        started.elapsed()
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_rows_of_a_fresh_application_are_those_of_java() {
+    let table = FakeTable::absent("app");
+    let leases = start(&table, "me").await;
+    create(&leases, &["s-1"]).await;
+    until_held(&leases, &["s-1"]).await;
+    let rows = table.rows();
+    let keys: Vec<&str> = rows.keys().map(String::as_str).collect();
+    assert_eq!(keys, ["Leader", "Migration3.0", "me", "s-1"]);
+    let kind = |key: &str| rows[key]["entityType"].clone();
+    assert_eq!(kind("Leader"), Value::s("LEADER"));
+    assert_eq!(kind("Migration3.0"), Value::s("CLIENT_VERSION_MIGRATION"));
+    assert_eq!(kind("me"), Value::s("WORKER_METRIC_STATS"));
+    assert_eq!(kind("s-1"), Value::s("LEASE"));
+    assert_eq!(rows["me"]["lut"], Value::n(NOW_MS / 1000));
+    assert_eq!(rows["s-1"]["leaseOwner"], Value::s("me"));
+    assert_eq!(rows["s-1"]["leaseCounter"], Value::n(1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_clean_stop_leaves_neither_owner_nor_lock_nor_report() {
+    let table = FakeTable::existing("app");
+    let leases = start(&table, "me").await;
+    create(&leases, &["s-1", "s-2"]).await;
+    until_held(&leases, &["s-1", "s-2"]).await;
+    leases.stop().await;
+    let rows = table.rows();
+    let keys: Vec<&str> = rows.keys().map(String::as_str).collect();
+    assert_eq!(keys, ["Migration3.0", "s-1", "s-2"]);
+    assert_eq!(rows["s-1"].get("leaseOwner"), None);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_restart_after_a_clean_stop_has_its_leases_at_once() {
+    let table = FakeTable::existing("app");
+    let first = start(&table, "first").await;
+    create(&first, &["s-1", "s-2"]).await;
+    until_held(&first, &["s-1", "s-2"]).await;
+    first.stop().await;
+    let started = Instant::now();
+    let second = start(&table, "second").await;
+    until_held(&second, &["s-1", "s-2"]).await;
+    assert!(
+        started.elapsed() < Duration::from_millis(200),
+        "took {:?}",
+        started.elapsed()
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_restart_after_a_crash_waits_for_the_failover_time_and_little_more() {
+    let table = FakeTable::existing("app");
+    let first = start(&table, "first").await;
+    create(&first, &["s-1", "s-2"]).await;
+    until_held(&first, &["s-1", "s-2"]).await;
+    drop(first);
+    let started = Instant::now();
+    let second = start(&table, "second").await;
+    until_held(&second, &["s-1", "s-2"]).await;
+    let took = started.elapsed();
+    assert!(
+        took > Duration::from_secs(9) && took < Duration::from_millis(10_500),
+        "took {took:?}"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_worker_with_its_old_id_takes_its_leases_up_at_once() {
+    let table = FakeTable::existing("app");
+    let first = start(&table, "me").await;
+    create(&first, &["s-1"]).await;
+    until_held(&first, &["s-1"]).await;
+    drop(first);
+    sleep(Duration::from_secs(60)).await;
+    let started = Instant::now();
+    let second = start(&table, "me").await;
+    until_held(&second, &["s-1"]).await;
+    assert!(
+        started.elapsed() < Duration::from_millis(200),
+        "took {:?}",
+        started.elapsed()
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn renewals_come_every_third_of_the_failover_time_less_epsilon() {
+    let table = FakeTable::existing("app");
+    let leases = one_held(&table).await;
+    table.forget_calls();
+    sleep(Duration::from_secs(34)).await;
+    let renewals: Vec<Instant> = renewals(&table, "s-1");
+    assert_eq!(renewals.len(), 10);
+    let gaps: BTreeSet<Duration> = renewals.windows(2).map(|pair| pair[1] - pair[0]).collect();
+    assert!(
+        gaps.iter().all(|gap| gap.as_millis().abs_diff(3308) <= 2),
+        "{gaps:?}"
+    );
+    assert!(holds(&leases, "s-1"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lease_is_lost_when_somebody_else_has_written_it() {
+    let table = FakeTable::existing("app");
+    let leases = one_held(&table).await;
+    let row = lease(&table, "s-1");
+    table.apply(&row.take(&"other".into())).unwrap();
+    until_held(&leases, &[]).await;
+    assert_eq!(lease(&table, "s-1").owner, Some("other".into()));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lease_whose_row_is_deleted_is_gone() {
+    let table = FakeTable::existing("app");
+    let leases = one_held(&table).await;
+    table.remove("s-1");
+    until_held(&leases, &[]).await;
+    assert_eq!(table.row("s-1"), None);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_renewal_whose_answer_is_lost_does_not_cost_the_lease() {
+    for returns_old in [true, false] {
+        let table = FakeTable::existing("app");
+        if !returns_old {
+            table.keep_old_rows_back();
+        }
+        let leases = one_held(&table).await;
+        let tenure = held(&leases)[0].tenure.clone();
+        table.fail_next_write("s-1", Fault::AppliedUnanswered);
+        sleep(Duration::from_secs(30)).await;
+        assert_eq!(held(&leases)[0].tenure, tenure);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn validity_counts_from_when_the_renewal_was_sent() {
+    let table = FakeTable::existing("app");
+    let leases = one_held(&table).await;
+    // The renewal is applied, but its answer takes two seconds.
+    table.fail_next_write("s-1", Fault::AnswerAfter(Duration::from_secs(2)));
+    table.forget_calls();
+    sleep(Duration::from_millis(5_500)).await;
+    let sent = renewals(&table, "s-1")[0];
+    sleep(Duration::from_secs(1)).await;
+    let valid_until = held(&leases)[0].valid_until;
+    assert_eq!(
+        valid_until - sent,
+        Duration::from_secs(10) + (valid_until - sent - Duration::from_secs(10))
+    );
+    let last = *renewals(&table, "s-1").last().unwrap();
+    assert_eq!(valid_until, last + Duration::from_secs(10));
+}
+
+#[tokio::test(start_paused = true)]
+async fn throttling_is_no_loss_until_the_failover_time_has_passed() {
+    let table = FakeTable::existing("app");
+    let leases = one_held(&table).await;
+    table.fail_always(Fault::Throttled);
+    sleep(Duration::from_millis(6_500)).await;
+    assert!(holds(&leases, "s-1"));
+    let began = Instant::now();
+    until_held(&leases, &[]).await;
+    assert!(
+        began.elapsed() <= Duration::from_millis(3_600),
+        "after {:?}",
+        began.elapsed()
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_table_that_is_throttled_for_a_minute_gives_the_leases_back_soon_after() {
+    let table = FakeTable::existing("app");
+    let leases = one_held(&table).await;
+    table.fail_always(Fault::Throttled);
+    sleep(Duration::from_secs(60)).await;
+    assert!(!holds(&leases, "s-1"));
+    table.heal();
+    let healed = Instant::now();
+    until_held(&leases, &["s-1"]).await;
+    assert!(
+        healed.elapsed() < Duration::from_secs(6),
+        "after {:?}",
+        healed.elapsed()
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_start_on_a_throttled_table_succeeds_when_it_recovers() {
+    let table = FakeTable::absent("app");
+    table.fail_always(Fault::Throttled);
+    let healer = table.clone();
+    tokio::spawn(async move {
+        sleep(Duration::from_secs(60)).await;
+        healer.heal();
+    });
+    let leases = start(&table, "me").await;
+    create(&leases, &["s-1"]).await;
+    until_held(&leases, &["s-1"]).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_start_that_is_refused_says_what_and_where() {
+    let table = FakeTable::absent("app");
+    table.fail_always(Fault::Refused);
+    let error = try_start(&table, "me").await.err().unwrap();
+    assert_eq!(
+        error.to_string(),
+        "looking for the table failed on the lease table app"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stop_ends_a_start_that_waits() {
+    let table = FakeTable::absent("app");
+    table.fail_always(Fault::Throttled);
+    let stop = CancellationToken::new();
+    let clock = Clock::simulated(NOW_MS, 1);
+    let starting = Leases::start(table, clock, LeaseSettings::new("me".into(), "app"), stop.clone());
+    let starting = tokio::spawn(starting);
+    sleep(Duration::from_secs(5)).await;
+    stop.cancel();
+    assert!(matches!(starting.await.unwrap(), Err(StartError::Stopped)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_fleet_of_2x_workers_is_not_joined() {
+    let table = FakeTable::existing("app");
+    let text = |name: &str, text: &str| (name.to_owned(), Value::s(text));
+    let row = [
+        text("leaseKey", "Migration3.0"),
+        text("cv", "CLIENT_VERSION_2X"),
+        text("mb", "w"),
+        text("entityType", "CLIENT_VERSION_MIGRATION"),
+    ];
+    table.put(Item::from(row));
+    let error = try_start(&table, "me").await.err().unwrap();
+    assert!(matches!(&error, StartError::OtherRules { .. }), "{error}");
+    assert!(error.to_string().contains("CLIENT_VERSION_2X"), "{error}");
+    assert_eq!(table.rows().len(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_fleet_with_separate_tables_is_not_joined() {
+    let (table, legacy) = (
+        FakeTable::existing("app"),
+        FakeTable::existing("app-CoordinatorState"),
+    );
+    let settings = LeaseSettings {
+        legacy_coordinator: Some(legacy),
+        ..LeaseSettings::new("me".into(), "app")
+    };
+    let started = Leases::start(
+        table,
+        Clock::simulated(NOW_MS, 1),
+        settings,
+        CancellationToken::new(),
+    )
+    .await;
+    assert!(matches!(started, Err(StartError::LegacyTables { table }) if table == "app-CoordinatorState"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_checkpoint_is_in_the_row_when_it_is_confirmed() {
+    let table = FakeTable::existing("app");
+    let leases = one_held(&table).await;
+    let tenure = held(&leases)[0].tenure.clone();
+    leases.checkpoint(&tenure, &at("77", 3)).await.unwrap();
+    let row = lease(&table, "s-1");
+    assert_eq!(row.checkpoint, at("77", 3));
+    assert_eq!(row.counter, 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn checkpoints_and_renewals_do_not_defeat_each_other() {
+    let table = FakeTable::existing("app");
+    let leases = one_held(&table).await;
+    let tenure = held(&leases)[0].tenure.clone();
+    for number in 0..2000 {
+        leases
+            .checkpoint(&tenure, &at(&number.to_string(), 0))
+            .await
+            .unwrap();
+    }
+    assert_eq!(lease(&table, "s-1").checkpoint, at("1999", 0));
+    assert_eq!(held(&leases)[0].tenure, tenure);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_checkpoint_whose_answer_is_lost_is_recognised_as_stored() {
+    let table = FakeTable::existing("app");
+    let leases = one_held(&table).await;
+    let tenure = held(&leases)[0].tenure.clone();
+    table.fail_next_write("s-1", Fault::AppliedUnanswered);
+    assert_eq!(leases.checkpoint(&tenure, &at("77", 0)).await, Ok(()));
+    assert_eq!(lease(&table, "s-1").checkpoint, at("77", 0));
+    sleep(Duration::from_secs(30)).await;
+    assert_eq!(held(&leases)[0].tenure, tenure);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_checkpoint_that_was_lost_on_its_way_is_sent_again() {
+    let table = FakeTable::existing("app");
+    let leases = one_held(&table).await;
+    let tenure = held(&leases)[0].tenure.clone();
+    table.fail_next_write("s-1", Fault::Lost);
+    assert_eq!(leases.checkpoint(&tenure, &at("77", 0)).await, Ok(()));
+    assert_eq!(lease(&table, "s-1").checkpoint, at("77", 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_throttled_checkpoint_is_refused_and_changes_nothing() {
+    let table = FakeTable::existing("app");
+    let leases = one_held(&table).await;
+    let tenure = held(&leases)[0].tenure.clone();
+    table.fail_next_write("s-1", Fault::Throttled);
+    assert_eq!(
+        leases.checkpoint(&tenure, &at("77", 0)).await,
+        Err(CheckpointError::Throttled)
+    );
+    assert_eq!(lease(&table, "s-1").checkpoint, Position::TrimHorizon);
+    assert_eq!(leases.checkpoint(&tenure, &at("77", 0)).await, Ok(()));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_checkpoint_after_the_lease_was_taken_is_refused() {
+    let table = FakeTable::existing("app");
+    let leases = one_held(&table).await;
+    let tenure = held(&leases)[0].tenure.clone();
+    table.apply(&lease(&table, "s-1").take(&"other".into())).unwrap();
+    assert_eq!(
+        leases.checkpoint(&tenure, &at("77", 0)).await,
+        Err(CheckpointError::LeaseLost)
+    );
+    assert_eq!(lease(&table, "s-1").checkpoint, Position::TrimHorizon);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_checkpoint_of_an_earlier_tenure_is_refused_even_if_the_lease_is_held_again() {
+    let table = FakeTable::existing("app");
+    let leases = one_held(&table).await;
+    let old = held(&leases)[0].tenure.clone();
+    leases.drop_lease(&old).await;
+    until_held(&leases, &["s-1"]).await;
+    let new = held(&leases)[0].tenure.clone();
+    assert_ne!(new, old);
+    assert_eq!(
+        leases.checkpoint(&old, &at("77", 0)).await,
+        Err(CheckpointError::LeaseLost)
+    );
+    assert_eq!(leases.checkpoint(&new, &at("77", 0)).await, Ok(()));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_requested_hand_off_is_noticed_while_the_lease_is_kept_alive() {
+    for returns_old in [true, false] {
+        let table = FakeTable::existing("app");
+        if !returns_old {
+            table.keep_old_rows_back();
+        }
+        let leases = one_held(&table).await;
+        let tenure = held(&leases)[0].tenure.clone();
+        table
+            .apply(&lease(&table, "s-1").request_hand_off(&"other".into()).unwrap())
+            .unwrap();
+        let mut changes = leases.held();
+        let asked = changes.wait_for(|held| held[0].hand_over_to == Some("other".into()));
+        assert!(timeout(Duration::from_secs(4), asked).await.is_ok());
+        assert_eq!(held(&leases)[0].tenure, tenure);
+        // Still renewed, still allowed to checkpoint.
+        sleep(Duration::from_secs(20)).await;
+        leases.checkpoint(&tenure, &at("77", 0)).await.unwrap();
+        leases.hand_over(&tenure).await.unwrap();
+        assert!(held(&leases).is_empty());
+        let row = lease(&table, "s-1");
+        assert_eq!((row.owner, row.checkpoint_owner), (Some("other".into()), None));
+        assert_eq!((row.owner_switches, row.checkpoint), (0, at("77", 0)));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn giving_back_a_lease_in_an_unnoticed_hand_off_gives_it_to_the_next_owner() {
+    let table = FakeTable::existing("app");
+    let leases = one_held(&table).await;
+    let tenure = held(&leases)[0].tenure.clone();
+    table
+        .apply(&lease(&table, "s-1").request_hand_off(&"other".into()).unwrap())
+        .unwrap();
+    leases.give_back(&tenure).await.unwrap();
+    let row = lease(&table, "s-1");
+    assert_eq!((row.owner, row.checkpoint_owner), (Some("other".into()), None));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lease_with_a_pending_hand_off_is_not_adopted() {
+    let table = FakeTable::existing("app");
+    let leases = start(&table, "me").await;
+    until_leader(&leases).await;
+    let mut row = new_lease("s-1");
+    row.owner = Some("me".into());
+    row.checkpoint_owner = Some("other".into());
+    table.put(row.item());
+    for _ in 0..9 {
+        sleep(Duration::from_secs(1)).await;
+        assert!(held(&leases).is_empty());
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_follower_finds_what_it_was_assigned() {
+    let table = FakeTable::existing("app");
+    let leader = start(&table, "leader").await;
+    until_leader(&leader).await;
+    let follower = start(&table, "follower").await;
+    create(&leader, &["s-1", "s-2", "s-3", "s-4"]).await;
+    let both = async {
+        while held(&leader).len() != 2 || held(&follower).len() != 2 {
+            sleep(Duration::from_millis(10)).await;
+        }
+    };
+    timeout(Duration::from_secs(5), both).await.unwrap();
+    assert!(!*follower.is_leader().borrow());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_second_worker_gets_its_share_by_graceful_hand_off() {
+    let table = FakeTable::existing("app");
+    let first = start(&table, "first").await;
+    create(&first, &["s-1", "s-2", "s-3", "s-4"]).await;
+    until_held(&first, &["s-1", "s-2", "s-3", "s-4"]).await;
+    let second = start(&table, "second").await;
+    let joined = Instant::now();
+    hand_over_what_is_asked_for(&first);
+    let both = async {
+        while held(&second).len() != 2 {
+            sleep(Duration::from_millis(10)).await;
+        }
+    };
+    timeout(Duration::from_secs(20), both).await.unwrap();
+    assert!(
+        joined.elapsed() < Duration::from_secs(10),
+        "took {:?}",
+        joined.elapsed()
+    );
+    assert_eq!(held(&first).len(), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_leaving_leader_hands_its_leases_to_those_who_stay() {
+    let table = FakeTable::existing("app");
+    let leader = start(&table, "leader").await;
+    create(&leader, &["s-1", "s-2"]).await;
+    until_held(&leader, &["s-1", "s-2"]).await;
+    let other = start(&table, "other").await;
+    let left = Instant::now();
+    leader.stop().await;
+    until_held(&other, &["s-1", "s-2"]).await;
+    assert!(
+        left.elapsed() < Duration::from_secs(3),
+        "took {:?}",
+        left.elapsed()
+    );
+    until_leader(&other).await;
+    assert!(
+        left.elapsed() < Duration::from_secs(4),
+        "took {:?}",
+        left.elapsed()
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_leaving_follower_gives_its_leases_to_those_who_stay() {
+    let table = FakeTable::existing("app");
+    let leader = start(&table, "leader").await;
+    until_leader(&leader).await;
+    let follower = start(&table, "follower").await;
+    create(&leader, &["s-1", "s-2"]).await;
+    until_held(&follower, &["s-1"]).await;
+    let left = Instant::now();
+    follower.stop().await;
+    until_held(&leader, &["s-1", "s-2"]).await;
+    assert!(
+        left.elapsed() < Duration::from_secs(3),
+        "took {:?}",
+        left.elapsed()
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_crashed_leader_is_followed_by_another_after_the_failover_time() {
+    let table = FakeTable::existing("app");
+    let leader = start(&table, "leader").await;
+    create(&leader, &["s-1", "s-2"]).await;
+    until_held(&leader, &["s-1", "s-2"]).await;
+    let other = start(&table, "other").await;
+    sleep(Duration::from_secs(30)).await;
+    drop(leader);
+    let crashed = Instant::now();
+    until_leader(&other).await;
+    let took = crashed.elapsed();
+    assert!(
+        took > Duration::from_secs(7) && took < Duration::from_millis(12_100),
+        "took {took:?}"
+    );
+    until_held(&other, &["s-1", "s-2"]).await;
+    assert!(
+        crashed.elapsed() < Duration::from_secs(25),
+        "took {:?}",
+        crashed.elapsed()
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn there_is_never_more_than_one_leader() {
+    let table = FakeTable::existing("app");
+    let mut rng = multilangd_core::rng::Rng::new(3);
+    table.set_faults(move |_| match rng.below(10) {
+        0 => Some(Fault::Lost),
+        1 => Some(Fault::AppliedUnanswered),
+        2 => Some(Fault::Throttled),
+        3 => Some(Fault::AnswerAfter(Duration::from_secs(2))),
+        _ => None,
+    });
+    let (a, b) = (start(&table, "a").await, start(&table, "b").await);
+    let mut led = 0;
+    for _ in 0..6000 {
+        sleep(Duration::from_millis(100)).await;
+        let leaders = [&a, &b]
+            .iter()
+            .filter(|worker| *worker.is_leader().borrow())
+            .count();
+        assert!(leaders <= 1);
+        led += leaders;
+    }
+    assert!(led > 4000, "led {led} of 6000 looks");
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_lock_is_renewed_well_within_its_duration() {
+    let table = FakeTable::existing("app");
+    let leases = start(&table, "me").await;
+    until_leader(&leases).await;
+    table.forget_calls();
+    sleep(Duration::from_secs(60)).await;
+    let heartbeats = table
+        .calls()
+        .iter()
+        .filter(|(_, call)| is_write_of(call, "Leader"))
+        .count();
+    assert_eq!(heartbeats, 24);
+    assert_eq!(table.row("Leader").unwrap()["leaseDuration"], Value::s("10000"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn throughput_goes_into_the_row_with_the_renewal() {
+    let table = FakeTable::existing("app");
+    let leases = one_held(&table).await;
+    let tenure = held(&leases)[0].tenure.clone();
+    for _ in 0..100 {
+        leases.record_bytes(&tenure, 3308 * 1024 / 100);
+        sleep(Duration::from_millis(33)).await;
+    }
+    sleep(Duration::from_millis(50)).await;
+    let kbps = lease(&table, "s-1").throughput_kbps.unwrap();
+    assert!(kbps > 100.0 && kbps <= 1000.0, "{kbps}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn stop_taking_keeps_what_is_held_and_takes_nothing_more() {
+    let table = FakeTable::existing("app");
+    let leases = one_held(&table).await;
+    leases.stop_taking().await;
+    assert_eq!(table.row("me"), None);
+    create(&leases, &["s-2"]).await;
+    sleep(Duration::from_secs(30)).await;
+    assert!(holds(&leases, "s-1") && !holds(&leases, "s-2"));
+    assert_eq!(lease(&table, "s-2").owner, None);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stop_while_the_table_fails_ends() {
+    let table = FakeTable::existing("app");
+    let leases = one_held(&table).await;
+    table.fail_always(Fault::Lost);
+    assert!(timeout(Duration::from_secs(60), leases.stop()).await.is_ok());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_thousand_leases_are_held_and_renewed_in_time() {
+    let table = FakeTable::existing("app");
+    for index in 0..1000 {
+        table
+            .apply(&new_lease(&format!("s-{index:04}")).create())
+            .unwrap();
+    }
+    let leases = start(&table, "me").await;
+    let all = async {
+        while held(&leases).len() != 1000 {
+            sleep(Duration::from_millis(10)).await;
+        }
+    };
+    timeout(Duration::from_secs(2), all).await.unwrap();
+    let first: Vec<Tenure> = held(&leases).iter().map(|held| held.tenure.clone()).collect();
+    sleep(Duration::from_secs(60)).await;
+    let last: Vec<Tenure> = held(&leases).iter().map(|held| held.tenure.clone()).collect();
+    assert_eq!(first, last);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_bad_row_does_not_disturb_the_others() {
+    let table = FakeTable::existing("app");
+    let mut row = new_lease("s-bad").item();
+    row.remove("leaseCounter");
+    table.put(row);
+    table.put(Item::from([
+        ("leaseKey".to_owned(), Value::s("x")),
+        ("entityType".to_owned(), Value::s("NEW")),
+    ]));
+    table.apply(&new_lease("s-1").create()).unwrap();
+    let leases = start(&table, "me").await;
+    until_held(&leases, &["s-1"]).await;
+    let listed: Vec<ShardId> = leases
+        .list()
+        .await
+        .unwrap()
+        .into_iter()
+        .map(|lease| lease.key)
+        .collect();
+    assert_eq!(listed, ["s-1".into()]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn rows_keep_what_a_newer_peer_wrote_into_them() {
+    let table = FakeTable::existing("app");
+    let mut row = new_lease("s-1").item();
+    row.insert("newInJava4".to_owned(), Value::s("keep me"));
+    table.put(row);
+    let leases = start(&table, "me").await;
+    until_held(&leases, &["s-1"]).await;
+    let tenure = held(&leases)[0].tenure.clone();
+    leases.checkpoint(&tenure, &at("77", 0)).await.unwrap();
+    sleep(Duration::from_secs(10)).await;
+    leases.stop().await;
+    assert_eq!(table.row("s-1").unwrap()["newInJava4"], Value::s("keep me"));
+}
+
+fn at(text: &str, sub: u64) -> Position {
+    Position::parse(text, sub).unwrap()
+}
+
+fn new_lease(key: &str) -> Lease {
+    Lease::new(key.into(), Position::TrimHorizon, BTreeSet::new(), None)
+}
+
+async fn try_start(table: &Arc<FakeTable>, worker: &str) -> Result<Leases, StartError> {
+    let clock = Clock::simulated(NOW_MS, worker.len() as u64);
+    let settings = LeaseSettings::new(WorkerId::from(worker), "app");
+    Leases::start(table.clone(), clock, settings, CancellationToken::new()).await
+}
+
+async fn start(table: &Arc<FakeTable>, worker: &str) -> Leases {
+    try_start(table, worker).await.unwrap()
+}
+
+/// A worker `me` that leads and holds the lease `s-1`.
+async fn one_held(table: &Arc<FakeTable>) -> Leases {
+    let leases = start(table, "me").await;
+    create(&leases, &["s-1"]).await;
+    until_held(&leases, &["s-1"]).await;
+    leases
+}
+
+async fn create(leases: &Leases, keys: &[&str]) {
+    for key in keys {
+        assert!(leases.create_lease(&new_lease(key)).await.unwrap());
+    }
+    leases.look_now();
+}
+
+fn held(leases: &Leases) -> Vec<HeldLease> {
+    leases.held().borrow().to_vec()
+}
+
+fn holds(leases: &Leases, key: &str) -> bool {
+    held(leases).iter().any(|held| held.tenure.shard == key.into())
+}
+
+async fn until_held(leases: &Leases, keys: &[&str]) {
+    let expected: Vec<ShardId> = keys.iter().map(|key| ShardId::from(*key)).collect();
+    let mut changes = leases.held();
+    let is_held = changes.wait_for(|held| held.iter().map(|held| &held.tenure.shard).eq(expected.iter()));
+    let held = timeout(Duration::from_secs(120), is_held).await;
+    assert!(
+        held.is_ok(),
+        "expected {expected:?}, holds {:?}",
+        leases.held().borrow()
+    );
+}
+
+async fn until_leader(leases: &Leases) {
+    let mut is_leader = leases.is_leader();
+    timeout(Duration::from_secs(120), is_leader.wait_for(|leads| *leads))
+        .await
+        .unwrap()
+        .unwrap();
+}
+
+/// Plays the consumers of a worker: hands over whatever the leader wants elsewhere.
+fn hand_over_what_is_asked_for(leases: &Leases) {
+    let leases = leases.clone();
+    tokio::spawn(async move {
+        let mut changes = leases.held();
+        while changes.changed().await.is_ok() {
+            let asked: Vec<Tenure> = changes
+                .borrow_and_update()
+                .iter()
+                .filter(|held| held.hand_over_to.is_some())
+                .map(|held| held.tenure.clone())
+                .collect();
+            for tenure in asked {
+                leases.hand_over(&tenure).await.unwrap();
+            }
+        }
+    });
+}
+
+fn lease(table: &FakeTable, key: &str) -> Lease {
+    Lease::read(&table.row(key).unwrap()).unwrap()
+}
+
+fn is_write_of(call: &Call, key: &str) -> bool {
+    matches!(call, Call::Write(_)) && call.is_about(key)
+}
+
+/// When renewals of a lease were sent.
+fn renewals(table: &FakeTable, key: &str) -> Vec<Instant> {
+    let calls = table.calls();
+    let renewals = calls.into_iter().filter(|(_, call)| {
+        is_write_of(call, key)
+            && matches!(call, Call::Write(Write::Update { actions, .. }) if actions.len() <= 2)
+    });
+    renewals.map(|(at, _)| at).collect()
+}
