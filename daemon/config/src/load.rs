@@ -217,8 +217,24 @@ fn executable(s: &mut Settings) -> Option<(String, Vec<String>)> {
         s.error(&setting, text);
         return None;
     }
-    s.record_set("executableName", &setting.value, &setting);
+    s.record_set("executableName", masked(&argv), &setting);
     Some((setting.value, argv))
+}
+
+/// The command for people: what follows `--password=` and its like is hidden.
+fn masked(argv: &[String]) -> String {
+    const SECRET: [&str; 4] = ["password", "passwd", "secret", "token"];
+    let mask = |word: &String| match word.split_once('=') {
+        Some((name, _))
+            if SECRET
+                .iter()
+                .any(|secret| name.to_ascii_lowercase().contains(secret)) =>
+        {
+            format!("{name}=***")
+        }
+        _ => word.clone(),
+    };
+    argv.iter().map(mask).collect::<Vec<_>>().join(" ")
 }
 
 fn application_name(s: &mut Settings) -> Option<String> {

@@ -58,6 +58,17 @@ impl Settings {
             );
         }
         for entry in properties.last_wins() {
+            if let Some(first) = properties
+                .entries
+                .iter()
+                .find(|other| other.key == entry.key && other.line != entry.line)
+            {
+                let text = format!(
+                    "'{}' is set more than once (first in line {}); the last one counts",
+                    entry.key, first.line
+                );
+                settings.warn_at(Some(entry.line), Some(&entry.key), text);
+            }
             settings.take_in(entry, properties.byte_order_mark && entry.line == 1);
         }
         settings

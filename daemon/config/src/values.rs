@@ -1,6 +1,6 @@
 //! From the text of a value to what Java makes of it: the BeanUtils converters (properties.md 3).
 //!
-//! Owns the meaning of numbers, booleans, enums, durations, lists, tags, URIs and regions. Never knows a key or a default.
+//! Owns the meaning of numbers, booleans, enums, durations, lists, URIs and regions. Never knows a key or a default.
 //!
 //! Compat: numbers and booleans never fail in Java, they become 0 or false. These functions say so instead of hiding it
 //! ([`Reading::Bad`]), and the caller warns.
@@ -189,22 +189,6 @@ fn fraction(text: &str) -> Option<i128> {
     })
 }
 
-/// The tag list `k=v,k2=v2`: the good pairs, and the parts that Java ignores with a warning.
-#[must_use]
-pub fn tags(text: &str) -> (Vec<(String, String)>, Vec<String>) {
-    let mut good = Vec::new();
-    let mut bad = Vec::new();
-    for part in text.split(',').map(java_trim).filter(|part| !part.is_empty()) {
-        match part.split_once('=') {
-            Some((key, value)) if !java_trim(key).is_empty() && !value.contains('=') => {
-                good.push((java_trim(key).to_owned(), java_trim(value).to_owned()));
-            }
-            _ => bad.push(part.to_owned()),
-        }
-    }
-    (good, bad)
-}
-
 /// `String[]`: a comma list in optional braces. Also split at every character that is not a letter, a digit, `.` or
 /// `-`; quotes keep an item together; a `/` hides the rest of its line.
 #[must_use]
@@ -391,13 +375,6 @@ mod tests {
         ] {
             assert!(duration(text).is_err(), "{text}");
         }
-    }
-
-    #[test]
-    fn tags_are_pairs_and_what_is_no_pair_is_named() {
-        let (good, bad) = tags(" a=1 , b = 2,c, =3,d=e=f");
-        assert_eq!(good, [("a".into(), "1".into()), ("b".into(), "2".into())]);
-        assert_eq!(bad, ["c", "=3", "d=e=f"]);
     }
 
     #[test]

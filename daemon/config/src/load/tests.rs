@@ -123,6 +123,7 @@ const WARNINGS: &[(&str, &str)] = &[
     ("initialPositionInStreamExtended = 1600000000000", "initialPositionInStreamExtended = 1600000000000 lies in the far future; it is in seconds, not milliseconds"),
     ("idleTimeBetweenReadsInMillis = 100", "idleTimeBetweenReadsInMillis = 100 is raised to 200"),
     ("maxRecords = 5\npollingConfig.maxRecords = 6", "'pollingConfig.maxRecords' overrides 'maxRecords' (line 5)"),
+    ("metricsLevel = NONE\nmetricsLevel = SUMMARY", "'metricsLevel' is set more than once (first in line 5); the last one counts"),
     ("workerIdentifier = a\nworkerId = b", "'workerId' overrides 'workerIdentifier' (line 5)"),
     ("workerId = b\nworkerIdentifier = a", "'workerId' overrides 'workerIdentifier' (line 6)"),
     ("retrievalMode = FANOUT\nmaxRecords = 5", "'maxRecords' is ignored: retrievalMode FANOUT: enhanced fan-out, consumer 'words'"),
@@ -499,7 +500,7 @@ fn the_sample_files_of_the_official_clients_load_with_the_expected_warnings() {
 
 #[test]
 fn validation_shows_values_with_their_lines_and_hides_secrets() {
-    let text = "executableName = app.py\napplicationName = words\nstreamName = s\nfailoverTimeMillis = 5000\n\
+    let text = "executableName = app.py --db-password=pepper\napplicationName = words\nstreamName = s\nfailoverTimeMillis = 5000\n\
         awsCredentialsProvider = StaticCredentialsProvider|AKIAX|hush|token\n\
         awsCredentialsProviderDynamoDB = KclStsAssumeRoleCredentialsProvider|arn:aws:iam::1:role/r|sess|externalId=very\n\
         MaxRecords = 5\nmetricsLevel = x\n";
@@ -529,7 +530,7 @@ fn validation_shows_values_with_their_lines_and_hides_secrets() {
         )
     );
     assert!(shown.contains("1 error\n  line 8: metricsLevel = 'x'"));
-    for secret in ["AKIAX", "hush", "token", "role/r", "very"] {
+    for secret in ["AKIAX", "hush", "token", "role/r", "very", "pepper"] {
         assert!(!shown.contains(secret), "{secret}");
     }
 }
