@@ -5,19 +5,20 @@ from __future__ import annotations
 import json
 import os
 import sys
+from io import FileIO
 from typing import Any, Dict, Optional
 
 from .errors import DaemonGone, ProtocolError
 
-#: As much as a pipe can hold on Linux, so that one read empties it. Memory that is not needed is never touched.
-_READ_BYTES = 1024 * 1024
+#: As much as a pipe can hold on Linux by default. Doubled until the longest line fits (a batch of 10 MB needs 16 MiB).
+_BUFFER_BYTES = 64 * 1024
 
 
 class Pipe:
     """Messages from and to the daemon."""
 
     def __init__(self, requests_fd: int, answers_fd: int) -> None:
-        self._requests = open(requests_fd, "rb", buffering=_READ_BYTES)
+        self._requests = _Lines(requests_fd)
         self._answers_fd = answers_fd
 
     @classmethod
@@ -40,12 +41,11 @@ class Pipe:
     def receive(self) -> Optional[Dict[str, Any]]:
         """The next message; None when the daemon has closed the pipe."""
         while True:
-            line = self._requests.readline()
-            if not line.endswith(b"\n"):
-                return None  # the daemon ended, perhaps in mid-message
-            text = line.decode("utf-8", "replace").strip()
-            if text:
-                return _message(text)
+            line = self._requests.next()
+            if line is None:
+                return None
+            if line and not line.isspace():
+                return _message(line)
 
     def send(self, message: Dict[str, Any]) -> None:
         """Writes one message. Raises `DaemonGone` if nobody reads it."""
@@ -61,6 +61,45 @@ class Pipe:
         """Shows the daemon that nothing more will come, even if a thread keeps this process alive."""
         self._requests.close()
         os.close(self._answers_fd)
+
+
+class _Lines:
+    """Lines of a pipe, read into one buffer that is kept.
+
+    Python's own readline would ask the system for fresh memory for every batch, which costs more than the reading.
+    """
+
+    def __init__(self, fd: int) -> None:
+        self._file = FileIO(fd, "rb")
+        self._buffer = bytearray(_BUFFER_BYTES)
+        self._start = self._end = 0  # what has been read and not yet returned
+
+    def next(self) -> Optional[str]:
+        """One line without its end; None at the end of the pipe, also in the middle of a line: the daemon died."""
+        searched = self._start
+        while (at := self._buffer.find(b"\n", searched, self._end)) < 0:
+            self._make_room()
+            searched = self._end
+            with memoryview(self._buffer) as view, view[self._end :] as room:
+                count = self._file.readinto(room)
+            if not count:
+                return None
+            self._end += count
+        with memoryview(self._buffer) as view, view[self._start : at] as line:
+            text = str(line, "utf-8", "replace")
+        self._start = at + 1
+        return text
+
+    def close(self) -> None:
+        self._file.close()
+
+    def _make_room(self) -> None:
+        if self._start:  # seldom with contents: the daemon waits for an answer before it says more
+            contents = self._buffer[self._start : self._end]
+            self._buffer[: len(contents)] = contents
+            self._start, self._end = 0, len(contents)
+        if self._end == len(self._buffer):
+            self._buffer.extend(bytes(len(self._buffer)))
 
 
 def _message(text: str) -> Dict[str, Any]:

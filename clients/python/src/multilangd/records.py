@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from binascii import a2b_base64
 from datetime import datetime, timedelta, timezone
-from typing import Any, Iterator, List, Mapping, Optional, Sequence, Union, overload
+from typing import Any, Dict, Iterator, List, Optional, Sequence, Union, overload
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 
@@ -14,7 +14,7 @@ class Record:
 
     __slots__ = ("_fields", "_data")
 
-    def __init__(self, fields: Mapping[str, Any]) -> None:
+    def __init__(self, fields: Dict[str, Any]) -> None:
         self._fields = fields
         self._data: Optional[bytes] = None
 
@@ -22,7 +22,7 @@ class Record:
     def data(self) -> bytes:
         """The payload, decoded on first use."""
         if self._data is None:
-            self._data = a2b_base64(self._fields.get("data") or b"")
+            self._data = a2b_base64(self._fields.pop("data", None) or b"")  # one copy of the payload is enough
         return self._data
 
     @property
