@@ -1,5 +1,6 @@
 //! Fakes for simulations, and real processes for promises.
 
+pub mod child;
 pub mod daemon;
 pub mod records;
 pub mod stream;
