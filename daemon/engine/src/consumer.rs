@@ -10,9 +10,9 @@ use std::time::Duration;
 use async_trait::async_trait;
 use multilangd_core::checkpoint::Checkpoints;
 use multilangd_core::consumer::{Ending, drop_checkpointed, unfinished_parents};
-use multilangd_core::deaggregate::deaggregate;
+use multilangd_core::deaggregate::{Deaggregated, deaggregate};
 use multilangd_core::fetch::Answer;
-use multilangd_core::ids::{HashRange, Position, ShardId};
+use multilangd_core::ids::{Position, ShardId};
 use multilangd_core::leases::Lease;
 use multilangd_core::stream::{Batch, ChildShard, UserRecord};
 use tokio::sync::watch;
@@ -242,7 +242,6 @@ impl Consumer {
             around.read_ahead.clone(),
             around.clock.clone(),
         );
-        info!(%checkpoint, command = "initialize", "starting the child");
         let mut child =
             ChildSession::start(around.spawn.as_ref(), self.shard(), around.settings.session.clone()).await?;
         let mut checkpoints = Checkpoints::begin(checkpoint.clone());
@@ -252,11 +251,11 @@ impl Consumer {
             let step = tokio::select! {
                 biased; // data is last, so that it can starve nobody
                 ending = self.ended() => Step::End(ending),
-                error = child.failed() => Step::Failed(error),
+                error = child.left() => Step::Left(error),
                 answer = fetch.next() => Step::Answer(answer),
             };
             match step {
-                Step::Failed(error) => return Err(error),
+                Step::Left(error) => return Err(error),
                 Step::End(ending) => {
                     drop(fetch);
                     return self.end(child, ending, &mut checkpoints, &mut store).await;
@@ -314,14 +313,14 @@ impl Consumer {
         self.progress.answered(batch.millis_behind_latest, clock.epoch_ms());
         let had_records = !batch.records.is_empty();
         let mut records: Vec<UserRecord> = Vec::with_capacity(batch.records.len());
-        let range = if had_records { self.hash_range(lease).await } else { None };
+        let range = if had_records { self.around.shards.hash_range(lease).await } else { None };
         for record in batch.records {
-            deaggregate(record, range, &mut records);
+            match deaggregate(record, range, &mut records) {
+                Deaggregated::Plain | Deaggregated::Opened(_) => {}
+                other => warn!(?other, "an aggregated record could not be delivered as it is"),
+            }
         }
         drop_checkpointed(&mut records, checkpoints.last());
-        if let Some(last) = records.last() {
-            checkpoints.delivered(Position::At(last.sequence_number.clone(), last.sub_sequence_number));
-        }
         let empty_is_wanted = self.around.settings.deliver_empty_batches && !(at_shard_end && !had_records);
         if records.is_empty() && !empty_is_wanted {
             return Ok(());
@@ -332,13 +331,6 @@ impl Consumer {
         child.process_records(&records, batch.millis_behind_latest, checkpoints, store).await?;
         self.progress.batch_done(records.len(), bytes);
         Ok(())
-    }
-
-    async fn hash_range(&self, lease: &Lease) -> Option<HashRange> {
-        match lease.hash_range {
-            Some(range) => Some(range),
-            None => self.around.shards.hash_range_of(self.shard()).await,
-        }
     }
 
     /// The shard is read to its end: child leases first, then the child, then its checkpoint is checked
@@ -352,11 +344,11 @@ impl Consumer {
     ) -> Result<Tenancy, ChildError> {
         let mut failures = 0;
         loop {
-            let shards = self.around.shards.clone();
+            let (shards, tenure) = (self.around.shards.clone(), self.tenure().clone());
             let finished = tokio::select! {
                 biased;
                 ending = self.ended() => return self.end(child, ending, checkpoints, store).await,
-                finished = shards.finish_shard(self.tenure(), children) => finished,
+                finished = shards.finish_shard(&tenure, children) => finished,
             };
             let Err(error) = finished else { break };
             failures += 1;
@@ -366,9 +358,8 @@ impl Consumer {
             let pause = Patience { wait_first: self.around.settings.task_backoff, ..Patience::ENDLESS }.wait(failures);
             let _ = timeout(pause, self.ended()).await;
         }
-        checkpoints.shard_ended();
         child.shard_ended(checkpoints, store).await?;
-        let is_finished = checkpoints.last().is_shard_end();
+        let is_finished = checkpoints.is_finished();
         child.end().await;
         if !is_finished {
             // A lost lease explains the missing checkpoint: somebody else finishes the shard.
@@ -409,7 +400,7 @@ impl Consumer {
 /// What happened while the child was idle.
 enum Step {
     End(Ending),
-    Failed(ChildError),
+    Left(ChildError),
     Answer(Option<Answer>),
 }
 
