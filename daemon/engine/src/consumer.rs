@@ -17,7 +17,7 @@ use multilangd_core::leases::Lease;
 use multilangd_core::stream::{Batch, ChildShard, UserRecord};
 use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
-use tracing::{Instrument, error, info, info_span, warn};
+use tracing::{Instrument, debug, error, info, info_span, warn};
 
 use crate::child::{CheckpointError, Checkpointer, ChildError, ChildSession, SessionSettings, Spawn};
 use crate::clock::Clock;
@@ -315,9 +315,15 @@ impl Consumer {
         let mut records: Vec<UserRecord> = Vec::with_capacity(batch.records.len());
         let range = if had_records { self.around.shards.hash_range(lease).await } else { None };
         for record in batch.records {
+            let number = record.sequence_number.clone();
             match deaggregate(record, range, &mut records) {
                 Deaggregated::Plain | Deaggregated::Opened(_) => {}
-                other => warn!(?other, "an aggregated record could not be delivered as it is"),
+                Deaggregated::Misplaced => {
+                    debug!(sequence_number = %number, "an aggregate of another shard was left out; the KPL sends it again");
+                }
+                Deaggregated::Broken(flaw) => {
+                    warn!(sequence_number = %number, %flaw, "an aggregate with an error in it is delivered unopened");
+                }
             }
         }
         drop_checkpointed(&mut records, checkpoints.last());
