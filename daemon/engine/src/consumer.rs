@@ -102,7 +102,13 @@ impl Consumer {
         shards_finished: watch::Receiver<u64>,
         progress: Arc<Progress>,
     ) -> Self {
-        Self { held, around, ending, shards_finished, progress }
+        Self {
+            held,
+            around,
+            ending,
+            shards_finished,
+            progress,
+        }
     }
 
     /// Runs to the end. Dropping the future ends the child at once.
@@ -139,7 +145,11 @@ impl Consumer {
                 Err(error) => return Outcome::ChildFailed(error),
             }
             failures += 1;
-            let pause = Patience { wait_first: self.around.settings.task_backoff, ..Patience::ENDLESS }.wait(failures);
+            let pause = Patience {
+                wait_first: self.around.settings.task_backoff,
+                ..Patience::ENDLESS
+            }
+            .wait(failures);
             if timeout(pause, self.ended()).await.is_ok() {
                 self.release().await;
                 return Outcome::Released;
@@ -214,7 +224,12 @@ impl Consumer {
     /// lost already stays lost.
     async fn release(&self) {
         let leases = &self.around.leases;
-        let held = leases.held().borrow().iter().find(|held| held.tenure == *self.tenure()).cloned();
+        let held = leases
+            .held()
+            .borrow()
+            .iter()
+            .find(|held| held.tenure == *self.tenure())
+            .cloned();
         let Some(held) = held else { return };
         let released = match &held.hand_over_to {
             Some(_) => leases.hand_over(self.tenure()).await,
@@ -242,10 +257,17 @@ impl Consumer {
             around.read_ahead.clone(),
             around.clock.clone(),
         );
-        let mut child =
-            ChildSession::start(around.spawn.as_ref(), self.shard(), around.settings.session.clone()).await?;
+        let mut child = ChildSession::start(
+            around.spawn.as_ref(),
+            self.shard(),
+            around.settings.session.clone(),
+        )
+        .await?;
         let mut checkpoints = Checkpoints::begin(checkpoint.clone());
-        let mut store = Store { leases: around.leases.clone(), tenure: self.tenure().clone() };
+        let mut store = Store {
+            leases: around.leases.clone(),
+            tenure: self.tenure().clone(),
+        };
         child.initialize(&checkpoint).await?;
         loop {
             let step = tokio::select! {
@@ -261,11 +283,13 @@ impl Consumer {
                     return self.end(child, ending, &mut checkpoints, &mut store).await;
                 }
                 Step::Answer(Some(Answer::More(batch))) => {
-                    self.deliver(&mut child, batch, &lease, &mut checkpoints, &mut store, false).await?;
+                    self.deliver(&mut child, batch, &lease, &mut checkpoints, &mut store, false)
+                        .await?;
                 }
                 Step::Answer(Some(Answer::End(batch))) => {
                     let children = batch.child_shards.clone();
-                    self.deliver(&mut child, batch, &lease, &mut checkpoints, &mut store, true).await?;
+                    self.deliver(&mut child, batch, &lease, &mut checkpoints, &mut store, true)
+                        .await?;
                     drop(fetch);
                     return self.finish(child, &children, &mut checkpoints, &mut store).await;
                 }
@@ -285,7 +309,9 @@ impl Consumer {
         let leases = self.around.leases.clone();
         let clock = self.around.clock.clone();
         let shard = self.shard().clone();
-        let read = retry(&clock, Patience::ENDLESS, "reading the lease", || leases.read(&shard));
+        let read = retry(&clock, Patience::ENDLESS, "reading the lease", || {
+            leases.read(&shard)
+        });
         tokio::select! {
             biased;
             _ = self.ended() => None,
@@ -310,10 +336,15 @@ impl Consumer {
         at_shard_end: bool,
     ) -> Result<(), ChildError> {
         let clock = &self.around.clock;
-        self.progress.answered(batch.millis_behind_latest, clock.epoch_ms());
+        self.progress
+            .answered(batch.millis_behind_latest, clock.epoch_ms());
         let had_records = !batch.records.is_empty();
         let mut records: Vec<UserRecord> = Vec::with_capacity(batch.records.len());
-        let range = if had_records { self.around.shards.hash_range(lease).await } else { None };
+        let range = if had_records {
+            self.around.shards.hash_range(lease).await
+        } else {
+            None
+        };
         for record in batch.records {
             let number = record.sequence_number.clone();
             match deaggregate(record, range, &mut records) {
@@ -334,7 +365,9 @@ impl Consumer {
         let bytes = records.iter().map(|record| record.data.len() as u64).sum();
         self.around.leases.record_bytes(self.tenure(), bytes);
         self.progress.batch_begins(clock.epoch_ms());
-        child.process_records(&records, batch.millis_behind_latest, checkpoints, store).await?;
+        child
+            .process_records(&records, batch.millis_behind_latest, checkpoints, store)
+            .await?;
         self.progress.batch_done(records.len(), bytes);
         Ok(())
     }
@@ -361,7 +394,11 @@ impl Consumer {
             if failures == 1 || failures % 30 == 0 {
                 warn!(%error, failures, "the leases of the child shards could not be created yet, trying again");
             }
-            let pause = Patience { wait_first: self.around.settings.task_backoff, ..Patience::ENDLESS }.wait(failures);
+            let pause = Patience {
+                wait_first: self.around.settings.task_backoff,
+                ..Patience::ENDLESS
+            }
+            .wait(failures);
             let _ = timeout(pause, self.ended()).await;
         }
         child.shard_ended(checkpoints, store).await?;
@@ -370,7 +407,11 @@ impl Consumer {
         if !is_finished {
             // A lost lease explains the missing checkpoint: somebody else finishes the shard.
             let lost = *self.ending.borrow() == Ending::LeaseLost;
-            return Ok(if lost { Tenancy::Released } else { Tenancy::EndNotCheckpointed });
+            return Ok(if lost {
+                Tenancy::Released
+            } else {
+                Tenancy::EndNotCheckpointed
+            });
         }
         info!(children = ?children.iter().map(|child| &child.id).collect::<Vec<_>>(), "shard finished");
         if let Ok(Some(lease)) = self.around.leases.read(self.shard()).await {

@@ -14,11 +14,14 @@
 mod assignment;
 pub mod child;
 pub mod clock;
+pub mod consumer;
 pub mod fetch;
 mod leader;
 pub mod leases;
 mod metrics_row;
+pub mod progress;
 pub mod retry;
 pub mod shards;
 pub mod stream;
 pub mod table;
+pub mod worker;

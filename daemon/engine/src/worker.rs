@@ -100,8 +100,10 @@ impl Worker {
     pub async fn run(mut self, stop: CancellationToken) -> Exit {
         let mut held = self.around.leases.held();
         held.mark_changed();
-        let mut summary =
-            interval_at(Instant::now() + self.settings.summary_interval, self.settings.summary_interval);
+        let mut summary = interval_at(
+            Instant::now() + self.settings.summary_interval,
+            self.settings.summary_interval,
+        );
         summary.set_missed_tick_behavior(MissedTickBehavior::Delay);
         // Deadlines of hand-overs and warnings are looked at once a second; nothing depends on the exact moment.
         let mut tick = interval_at(Instant::now() + Duration::from_secs(1), Duration::from_secs(1));
@@ -184,14 +186,21 @@ impl Worker {
     }
 
     fn running(&self) -> impl Iterator<Item = &Tenure> {
-        self.consumers.iter().filter(|(_, it)| it.state == State::Running).map(|(tenure, _)| tenure)
+        self.consumers
+            .iter()
+            .filter(|(_, it)| it.state == State::Running)
+            .map(|(tenure, _)| tenure)
     }
 
     /// Stop taking leases, ask every child to finish. Returns when the grace ends.
     async fn begin_to_stop(&mut self) -> Instant {
         self.stopping = true;
         let running = self.running().count();
-        info!(shards = running, grace_ms = self.settings.grace.as_millis() as u64, "stopping");
+        info!(
+            shards = running,
+            grace_ms = self.settings.grace.as_millis() as u64,
+            "stopping"
+        );
         let deadline = Instant::now() + self.settings.grace;
         for consumer in self.consumers.values() {
             raise(&consumer.ending, Ending::Requested);
@@ -250,8 +259,13 @@ impl Worker {
             self.tasks.spawn(async move { (tenure, consumer.run().await) })
         };
         self.tenures.insert(task.id(), tenure.clone());
-        let running =
-            Running { ending, progress, state: State::Running, hand_over_deadline: None, warned_batch_ms: None };
+        let running = Running {
+            ending,
+            progress,
+            state: State::Running,
+            hand_over_deadline: None,
+            warned_batch_ms: None,
+        };
         self.consumers.insert(tenure, running);
     }
 
@@ -290,11 +304,19 @@ impl Worker {
         let now = Instant::now();
         let mut overdue = Vec::new();
         for (tenure, consumer) in &mut self.consumers {
-            if consumer.hand_over_deadline.is_some_and(|deadline| deadline <= now) {
+            if consumer
+                .hand_over_deadline
+                .is_some_and(|deadline| deadline <= now)
+            {
                 consumer.hand_over_deadline = Some(now + self.settings.hand_over_timeout);
                 overdue.push(tenure.clone());
             }
-            warn_if_slow(tenure, consumer, self.settings.warn_after, self.around.clock.epoch_ms());
+            warn_if_slow(
+                tenure,
+                consumer,
+                self.settings.warn_after,
+                self.around.clock.epoch_ms(),
+            );
         }
         for tenure in overdue {
             warn!(shard = %tenure.shard, "the child did not finish within gracefulLeaseHandoffTimeoutMillis: the lease \
@@ -306,12 +328,24 @@ impl Worker {
     }
 
     fn log_summary(&mut self) {
-        let running: Vec<_> = self.consumers.iter().filter(|(_, it)| it.state == State::Running).collect();
-        let records: u64 =
-            self.records_ended + self.consumers.values().map(|it| it.progress.records()).sum::<u64>();
+        let running: Vec<_> = self
+            .consumers
+            .iter()
+            .filter(|(_, it)| it.state == State::Running)
+            .collect();
+        let records: u64 = self.records_ended
+            + self
+                .consumers
+                .values()
+                .map(|it| it.progress.records())
+                .sum::<u64>();
         let furthest = running
             .iter()
-            .filter_map(|(tenure, it)| it.progress.millis_behind_latest().map(|behind| (behind, &tenure.shard)))
+            .filter_map(|(tenure, it)| {
+                it.progress
+                    .millis_behind_latest()
+                    .map(|behind| (behind, &tenure.shard))
+            })
             .max();
         info!(
             shards = running.len(),
@@ -334,7 +368,9 @@ fn raise(ending: &watch::Sender<Ending>, to: Ending) {
 }
 
 fn warn_if_slow(tenure: &Tenure, consumer: &mut Running, warn_after: Option<Duration>, now_ms: i64) {
-    let (Some(warn_after), Some(since)) = (warn_after, consumer.progress.batch_since_ms()) else { return };
+    let (Some(warn_after), Some(since)) = (warn_after, consumer.progress.batch_since_ms()) else {
+        return;
+    };
     if now_ms - since > warn_after.as_millis() as i64 && consumer.warned_batch_ms != Some(since) {
         consumer.warned_batch_ms = Some(since);
         warn!(shard = %tenure.shard, batch_ms = now_ms - since, "the child has been working on one batch for long");
