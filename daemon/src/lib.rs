@@ -4,3 +4,5 @@ pub mod aws;
 pub mod endpoints;
 pub mod logs;
 pub mod put;
+pub mod signals;
+pub mod worlds;

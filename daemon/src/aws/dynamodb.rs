@@ -390,6 +390,10 @@ fn translate(failure: Failure) -> TableError {
         "ResourceNotFoundException" | "TableNotFoundException" | "IndexNotFoundException" => {
             TableError::Missing(failure.to_string())
         }
+        // What the service says of an index that never was.
+        "ValidationException" if failure.message.contains("does not have the specified index") => {
+            TableError::Missing(failure.to_string())
+        }
         _ => match failure.reaction {
             Reaction::SlowDown => TableError::Throttled(failure.to_string()),
             Reaction::Repeat => TableError::Unknown(Box::new(failure)),

@@ -1,0 +1,134 @@
+//! From a configuration to the engine's outside worlds: the stream and the tables.
+//!
+//! Owns no decision: only what is connected to what.
+
+use multilangd_config::{ClientConfig, Config};
+
+use crate::aws::client::{Aws, NoRegion, Service, ServiceSettings, Signing, UserAgent};
+use crate::aws::credentials::{Surroundings, dummy, signing};
+use crate::aws::dynamodb::{self, DynamoDbTable};
+use crate::aws::kinesis::{self, KinesisStream};
+use crate::endpoints::Endpoints;
+
+/// Signed for where nothing else is said and the services are local: they take any.
+pub const LOCAL_REGION: &str = "us-east-1";
+
+/// Both services, ready to make clients for.
+#[derive(Clone, Debug)]
+pub struct Worlds {
+    kinesis: Service,
+    dynamodb: Service,
+    stream_name: String,
+    stream_arn: Option<String>,
+    language: Option<String>,
+}
+
+impl Worlds {
+    /// Finds out how to reach both services. With `local`, both are reached there, with credentials that mean nothing,
+    /// whatever the configuration says about endpoints and providers.
+    pub async fn find(config: &Config, local: Option<&Endpoints>) -> Result<Self, NoRegion> {
+        let aws = Aws::default();
+        let last_resort = config.region_of_last_resort();
+        let mut settings = [&config.kinesis, &config.dynamodb].map(|client| settings(client, last_resort));
+        let signing = match local {
+            Some(endpoints) => {
+                for (settings, endpoint) in settings.iter_mut().zip([&endpoints.kinesis, &endpoints.dynamodb])
+                {
+                    *settings = local_settings(settings, endpoint, &endpoints.region);
+                }
+                [dummy(), dummy()]
+            }
+            None => signings(&aws, config, last_resort).await,
+        };
+        Ok(Self {
+            kinesis: aws.service("Kinesis", &settings[0], &signing[0]).await?,
+            dynamodb: aws.service("DynamoDB", &settings[1], &signing[1]).await?,
+            stream_name: config.stream.name.clone(),
+            // The local services' account is not the ARN's.
+            stream_arn: config
+                .stream
+                .arn
+                .as_ref()
+                .filter(|_| local.is_none())
+                .map(|arn| arn.text.clone()),
+            language: config.processing_language.clone(),
+        })
+    }
+
+    /// The stream. `consumer_id`: `KCL-ConsumerId-…`, where it is known.
+    pub fn stream(&self, consumer_id: Option<&str>) -> KinesisStream {
+        let agent = UserAgent::new(consumer_id, self.language.as_deref());
+        KinesisStream::new(
+            self.kinesis.kinesis(kinesis::READ_TIMEOUT, &agent),
+            self.kinesis.kinesis(kinesis::LIST_TIMEOUT, &agent),
+            self.stream_name.clone(),
+            self.stream_arn.clone(),
+            self.kinesis.place.clone(),
+        )
+    }
+
+    /// A table with this key attribute.
+    pub fn table(&self, name: &str, key_name: &str) -> DynamoDbTable {
+        let agent = UserAgent::new(None, self.language.as_deref());
+        DynamoDbTable::new(
+            self.dynamodb.dynamodb(dynamodb::REQUEST_TIMEOUT, &agent),
+            name.to_owned(),
+            key_name.to_owned(),
+            self.dynamodb.place.clone(),
+        )
+    }
+
+    /// Where Kinesis is, for people.
+    pub fn kinesis(&self) -> &Service {
+        &self.kinesis
+    }
+
+    /// Where DynamoDB is, for people.
+    pub fn dynamodb(&self) -> &Service {
+        &self.dynamodb
+    }
+}
+
+/// What one client's configuration says.
+pub fn settings(client: &ClientConfig, region_fallback: Option<&str>) -> ServiceSettings {
+    ServiceSettings {
+        region: client.region.clone(),
+        region_fallback: region_fallback.map(str::to_owned),
+        endpoint: client.endpoint.clone(),
+        fips: client.fips,
+        dualstack: client.dualstack,
+        call_timeout: client.call_timeout,
+        attempt_timeout: client.attempt_timeout,
+        profile: client.profile.clone(),
+    }
+}
+
+/// Time-outs and region stay; everything that would lead elsewhere goes.
+fn local_settings(settings: &ServiceSettings, endpoint: &str, region: &str) -> ServiceSettings {
+    ServiceSettings {
+        region: settings.region.clone().or_else(|| Some(region.to_owned())),
+        endpoint: Some(endpoint.to_owned()),
+        fips: Some(false),
+        dualstack: Some(false),
+        call_timeout: settings.call_timeout,
+        attempt_timeout: settings.attempt_timeout,
+        ..ServiceSettings::default()
+    }
+}
+
+/// One chain for both services where both are configured alike, so that credentials are fetched once.
+async fn signings(aws: &Aws, config: &Config, last_resort: Option<&str>) -> [Signing; 2] {
+    let surroundings = |client: &ClientConfig| Surroundings {
+        profile: client.profile.clone(),
+        region_fallback: client.region.clone().or_else(|| last_resort.map(str::to_owned)),
+    };
+    let (kinesis, dynamodb) = (&config.kinesis, &config.dynamodb);
+    let first = signing(aws, &kinesis.credentials, &surroundings(kinesis)).await;
+    if kinesis.credentials == dynamodb.credentials && kinesis.profile == dynamodb.profile {
+        return [first.clone(), first];
+    }
+    [
+        first,
+        signing(aws, &dynamodb.credentials, &surroundings(dynamodb)).await,
+    ]
+}
