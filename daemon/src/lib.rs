@@ -2,7 +2,10 @@
 
 pub mod aws;
 pub mod endpoints;
+#[cfg(feature = "local")]
+pub mod local;
 pub mod logs;
 pub mod put;
+pub mod run;
 pub mod signals;
 pub mod worlds;

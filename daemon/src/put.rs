@@ -13,7 +13,7 @@ use aws_sdk_kinesis::types::PutRecordsRequestEntry;
 use multilangd_engine::clock::Clock;
 use multilangd_engine::retry::{Patience, Retryable, retry};
 use tokio::sync::mpsc;
-use tokio::time::timeout_at;
+use tokio::time::{Instant, timeout_at};
 
 use crate::aws::failure::{Failure, Reaction, is_throttling};
 
@@ -60,17 +60,29 @@ pub enum PutError {
     Refused(#[from] Failure),
 }
 
-/// Puts every line of `input` into the stream until the input ends or `stop` says so. Without a `partition_key` every
-/// record gets one by chance, which spreads them over all shards.
+/// Where records go, and how.
+#[derive(Clone, Debug)]
+pub struct Target {
+    /// To the service.
+    pub client: Client,
+    /// Names the service in errors.
+    pub place: String,
+    /// The stream's name or ARN.
+    pub stream: String,
+    /// One key for all records. `None`: each gets one by chance, which spreads them over all shards.
+    pub partition_key: Option<String>,
+    /// Most records per second.
+    pub records_per_second_max: Option<u32>,
+}
+
+/// Puts every line of `input` into the stream until the input ends or `stop` says so.
 pub async fn put(
-    client: &Client,
-    stream: &str,
-    place: &str,
-    partition_key: Option<&str>,
+    target: &Target,
     input: Box<dyn Read + Send>,
     clock: &Clock,
     stop: impl Future<Output = ()>,
 ) -> (Summary, Result<(), PutError>) {
+    let mut pace = Pace::new(target.records_per_second_max, clock.now());
     let mut lines = read_lines(input);
     let mut summary = Summary::default();
     let mut stop = std::pin::pin!(stop);
@@ -85,22 +97,27 @@ pub async fn put(
         };
         let mut batch = Batch::default();
         let mut next = Some(first);
-        let deadline = tokio::time::Instant::now() + WAIT_MAX;
+        let deadline = Instant::now() + WAIT_MAX;
         let mut broken = None;
         while let Some(line) = next.take() {
             match line {
-                Ok(line) => batch.push(line, partition_key, clock),
+                Ok(line) => batch.push(line, target.partition_key.as_deref(), clock),
                 Err(error) => {
                     broken = Some(error);
                     break;
                 }
             }
-            if !batch.is_full() {
+            if !batch.is_full() && batch.entries.len() < pace.batch_max {
                 next = timeout_at(deadline, lines.recv()).await.ok().flatten();
             }
         }
+        tokio::select! {
+            biased;
+            () = &mut stop => return (summary, Ok(())),
+            () = tokio::time::sleep_until(pace.due(batch.entries.len())) => {}
+        }
         for batch in batch.split() {
-            if let Err(error) = send(client, stream, place, batch, clock, &mut summary).await {
+            if let Err(error) = send(target, batch, clock, &mut summary).await {
                 return (summary, Err(error.into()));
             }
         }
@@ -157,6 +174,36 @@ fn read_lines(input: Box<dyn Read + Send>) -> mpsc::Receiver<Result<Vec<u8>, Put
     receiver
 }
 
+/// When the next batch may leave, for `--rate`.
+#[derive(Debug)]
+struct Pace {
+    next: Instant,
+    interval: Duration,
+    /// So many records leave in a twentieth of a second: small steps, so that a second's records do not leave at once.
+    batch_max: usize,
+}
+
+impl Pace {
+    fn new(records_per_second_max: Option<u32>, now: Instant) -> Self {
+        let (interval, batch_max) = match records_per_second_max {
+            Some(rate) => (Duration::from_secs(1) / rate.max(1), rate as usize / 20),
+            None => (Duration::ZERO, BATCH_RECORDS_MAX),
+        };
+        Self {
+            next: now,
+            interval,
+            batch_max: batch_max.clamp(1, BATCH_RECORDS_MAX),
+        }
+    }
+
+    /// When a batch of so many records may leave. Time that was not used is lost.
+    fn due(&mut self, records: usize) -> Instant {
+        let due = self.next.max(Instant::now());
+        self.next = due + self.interval * u32::try_from(records).unwrap_or(u32::MAX);
+        due
+    }
+}
+
 #[derive(Debug, Default)]
 struct Batch {
     entries: Vec<(String, Vec<u8>)>,
@@ -194,9 +241,7 @@ impl Batch {
 
 /// Sends a batch until the stream has taken every record of it.
 async fn send(
-    client: &Client,
-    stream: &str,
-    place: &str,
+    target: &Target,
     batch: Vec<(String, Vec<u8>)>,
     clock: &Clock,
     summary: &mut Summary,
@@ -211,7 +256,7 @@ async fn send(
                 .build()
         })
         .collect::<Result<Vec<_>, _>>()
-        .map_err(|error| Failure::unsendable("PutRecords", place, error.to_string()))?;
+        .map_err(|error| Failure::unsendable("PutRecords", &target.place, error.to_string()))?;
     let sent = entries.len() as u64;
     let state = Arc::new(Mutex::new(State {
         entries,
@@ -219,8 +264,8 @@ async fn send(
         calls: 0,
     }));
     let once = || {
-        let (client, state) = (client.clone(), state.clone());
-        async move { attempt(&client, stream, place, &state).await }
+        let state = state.clone();
+        async move { attempt(target, &state).await }
     };
     retry(clock, PATIENCE, "put records", once)
         .await
@@ -241,14 +286,15 @@ struct State {
     calls: u64,
 }
 
-async fn attempt(client: &Client, stream: &str, place: &str, state: &Mutex<State>) -> Result<(), Repeat> {
+async fn attempt(target: &Target, state: &Mutex<State>) -> Result<(), Repeat> {
+    let (stream, place) = (&target.stream, &target.place);
     const OPERATION: &str = "PutRecords";
     let entries = {
         let mut state = state.lock().unwrap_or_else(PoisonError::into_inner);
         state.calls += 1;
         state.entries.clone()
     };
-    let request = client.put_records().set_records(Some(entries));
+    let request = target.client.put_records().set_records(Some(entries));
     let request = if stream.starts_with("arn:") {
         request.stream_arn(stream)
     } else {

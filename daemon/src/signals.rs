@@ -3,7 +3,6 @@
 //! Owns which exit code a signal means. What a stop consists of is the worker's matter.
 
 use std::io;
-use std::time::Duration;
 
 use tokio::signal::unix::{Signal as Listener, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
@@ -86,17 +85,15 @@ pub enum End<T> {
     /// By itself.
     Done(T),
     /// In order, after a signal.
-    Stopped(Signal),
-    /// Not before the grace was over, or before a second signal.
+    Stopped(Signal, T),
+    /// By a second signal, before it was over.
     CutOff(Signal),
 }
 
-/// Runs `work` to its end. The first signal cancels `stop` and gives `work` the time of `grace`; a second one, or the end
-/// of the grace, drops it.
+/// Runs `work` to its end. The first signal cancels `stop`, and `work` has as long as it takes; a second one drops it.
 pub async fn supervise<T>(
     work: impl Future<Output = T>,
     stop: &CancellationToken,
-    grace: Duration,
     signals: &mut Signals,
 ) -> End<T> {
     let mut work = std::pin::pin!(work);
@@ -105,21 +102,13 @@ pub async fn supervise<T>(
         done = &mut work => return End::Done(done),
         first = signals.next() => first,
     };
-    info!(
-        signal = first.name(),
-        grace_ms = grace.as_millis() as u64,
-        "stopping; a second signal ends at once"
-    );
+    info!(signal = first.name(), "stopping; a second signal ends at once");
     stop.cancel();
     tokio::select! {
         biased;
-        _ = &mut work => End::Stopped(first),
+        done = &mut work => End::Stopped(first, done),
         second = signals.next() => {
             warn!(signal = second.name(), "second signal: ending now");
-            End::CutOff(first)
-        }
-        () = tokio::time::sleep(grace) => {
-            warn!(grace_ms = grace.as_millis() as u64, "not finished in time: ending now; shutdownGraceMillis gives more");
             End::CutOff(first)
         }
     }
@@ -140,13 +129,7 @@ mod tests {
     #[tokio::test]
     async fn work_that_ends_by_itself_is_done() {
         let mut signals = Signals::listen().unwrap();
-        let end = supervise(
-            async { 7 },
-            &CancellationToken::new(),
-            Duration::ZERO,
-            &mut signals,
-        )
-        .await;
+        let end = supervise(async { 7 }, &CancellationToken::new(), &mut signals).await;
         assert_eq!(end, End::Done(7));
     }
 

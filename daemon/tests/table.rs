@@ -1,6 +1,8 @@
 //! The contract of `Table`, over the real SDK, against a server: the built-in one, or the one that
 //! `MULTILANGD_TEST_DYNAMODB` names (DynamoDB Local, for example).
 
+#![cfg(feature = "local")]
+
 mod common;
 
 use std::collections::BTreeSet;
@@ -9,6 +11,7 @@ use common::dynamodb;
 use multilangd_core::table::{Action, Condition, Item, Value, Write};
 use multilangd_daemon::aws::dynamodb::DynamoDbTable;
 use multilangd_engine::table::{ScanPage, Table, TableError, TableSettings};
+use multilangd_local::Fault;
 
 #[tokio::test]
 async fn a_table_is_described_once_it_is_created() {
@@ -362,6 +365,66 @@ async fn a_server_that_is_not_there_leaves_it_open_what_happened() {
         text.contains("DynamoDB at http://127.0.0.1:1") && text.contains("refused"),
         "{text}"
     );
+}
+
+#[tokio::test]
+async fn every_error_says_what_to_do_next() {
+    type Expected = fn(&TableError) -> bool;
+    let cases: [(&str, Expected); 8] = [
+        ("ProvisionedThroughputExceededException", |e| {
+            matches!(e, TableError::Throttled(_))
+        }),
+        ("ThrottlingException", |e| matches!(e, TableError::Unknown(_))),
+        ("RequestLimitExceeded", |e| matches!(e, TableError::Unknown(_))),
+        ("InternalServerError", |e| matches!(e, TableError::Unknown(_))),
+        ("TransactionConflictException", |e| {
+            matches!(e, TableError::Throttled(_))
+        }),
+        ("ResourceNotFoundException", |e| {
+            matches!(e, TableError::Missing(_))
+        }),
+        ("AccessDeniedException", |e| matches!(e, TableError::Refused(_))),
+        ("UnrecognizedClientException", |e| {
+            matches!(e, TableError::Refused(_))
+        }),
+    ];
+    let table = created("errors", "leaseKey").await;
+    for (code, expected) in cases {
+        common::fault(
+            Fault::on("dynamodb.GetItem")
+                .only(table.name())
+                .times(1)
+                .error(code),
+        )
+        .await;
+        let error = table.get("k", true).await.unwrap_err();
+        assert!(expected(&error), "{code}: {error:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_write_without_an_answer_may_have_happened() {
+    let table = created("unanswered", "leaseKey").await;
+    common::fault(
+        Fault::on("dynamodb.UpdateItem")
+            .only(table.name())
+            .times(1)
+            .unanswered(),
+    )
+    .await;
+    let write = update("k", vec![], vec![Action::Add("leaseCounter", 1)]);
+    assert!(matches!(table.write(&write).await, Err(TableError::Unknown(_))));
+    // Tried once: the SDK has not repeated it behind our back.
+    assert_eq!(
+        table.get("k", true).await.unwrap().unwrap()["leaseCounter"],
+        Value::n(1)
+    );
+}
+
+#[tokio::test]
+async fn point_in_time_recovery_can_be_switched_on() {
+    let table = created("recovery", "leaseKey").await;
+    table.enable_point_in_time_recovery().await.unwrap();
 }
 
 fn assert_conflict(result: Result<Option<Item>, TableError>, old: Option<&Item>) {

@@ -8,18 +8,31 @@ use multilangd_daemon::aws::client::{Aws, Service, ServiceSettings, UserAgent};
 use multilangd_daemon::aws::credentials::dummy;
 use multilangd_daemon::aws::dynamodb::DynamoDbTable;
 use multilangd_daemon::aws::kinesis::{self, KinesisStream};
+use multilangd_local::{Fault, LocalOptions, LocalServices, start};
+use tokio::sync::OnceCell;
 
 /// Nothing in a test takes longer than this unless something is broken.
 const PATIENCE: Duration = Duration::from_secs(20);
 
+/// The built-in services, one pair for all tests of a program.
+pub async fn services() -> &'static LocalServices {
+    static SERVICES: OnceCell<LocalServices> = OnceCell::const_new();
+    SERVICES
+        .get_or_init(async || start(LocalOptions::default()).await.expect("they start"))
+        .await
+}
+
 /// The DynamoDB endpoint of these tests.
-pub fn dynamodb_endpoint() -> String {
-    std::env::var("MULTILANGD_TEST_DYNAMODB").expect("an endpoint")
+async fn dynamodb_endpoint() -> String {
+    match std::env::var("MULTILANGD_TEST_DYNAMODB") {
+        Ok(endpoint) => endpoint,
+        Err(_) => services().await.dynamodb_endpoint(),
+    }
 }
 
 /// The Kinesis endpoint of these tests.
-pub fn kinesis_endpoint() -> String {
-    std::env::var("MULTILANGD_TEST_KINESIS").expect("an endpoint")
+pub async fn kinesis_endpoint() -> String {
+    services().await.kinesis_endpoint()
 }
 
 /// DynamoDB Local returns no old row with a failed condition.
@@ -39,9 +52,14 @@ async fn service(name: &'static str, endpoint: &str) -> Service {
         .expect("a region is given")
 }
 
+/// Makes calls to the built-in services fail.
+pub async fn fault(fault: Fault) {
+    services().await.faults().add(fault);
+}
+
 /// A table of the test's own, not created yet.
 pub async fn dynamodb(name: &str, key_name: &str) -> DynamoDbTable {
-    table_at(&dynamodb_endpoint(), &unique(name), key_name).await
+    table_at(&dynamodb_endpoint().await, &unique(name), key_name).await
 }
 
 /// A table of any server.
@@ -53,7 +71,7 @@ pub async fn table_at(endpoint: &str, name: &str, key_name: &str) -> DynamoDbTab
 
 /// A Kinesis client for what the trait cannot do: create streams, put records, split shards.
 pub async fn kinesis_client() -> aws_sdk_kinesis::Client {
-    service("Kinesis", &kinesis_endpoint())
+    service("Kinesis", &kinesis_endpoint().await)
         .await
         .kinesis(PATIENCE, &UserAgent::default())
 }
