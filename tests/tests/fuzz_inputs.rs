@@ -11,8 +11,13 @@ fn saved_payloads_are_deaggregated_lawfully() {
 }
 
 fn run(target: &str, law: fn(&[u8])) -> usize {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus").join(target);
-    let mut inputs: Vec<_> = std::fs::read_dir(&folder).expect("a corpus").map(|it| it.expect("a file").path()).collect();
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("fuzz/corpus")
+        .join(target);
+    let mut inputs: Vec<_> = std::fs::read_dir(&folder)
+        .expect("a corpus")
+        .map(|it| it.expect("a file").path())
+        .collect();
     inputs.sort();
     for input in &inputs {
         println!("{}", input.display());

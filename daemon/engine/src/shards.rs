@@ -27,7 +27,7 @@ pub use end::FinishError;
 pub use sync::SyncError;
 
 use crate::clock::Clock;
-use crate::leases::Tenure;
+use crate::leases::{Leases, Tenure};
 use crate::retry::{Patience, retry};
 use crate::stream::Stream;
 use crate::table::TableError;
@@ -104,6 +104,29 @@ pub trait LeaseRows: Send + Sync + 'static {
     fn is_leader(&self) -> watch::Receiver<bool>;
     /// There are new leases, perhaps for this worker.
     fn look_now(&self);
+}
+
+#[async_trait]
+impl LeaseRows for Leases {
+    async fn list(&self) -> Result<Vec<Lease>, TableError> {
+        Leases::list(self).await
+    }
+
+    async fn read(&self, key: &ShardId) -> Result<Option<Lease>, TableError> {
+        Leases::read(self, key).await
+    }
+
+    async fn write(&self, write: &Write) -> Result<(), TableError> {
+        Leases::write(self, write).await.map(drop)
+    }
+
+    fn is_leader(&self) -> watch::Receiver<bool> {
+        Leases::is_leader(self)
+    }
+
+    fn look_now(&self) {
+        Leases::look_now(self);
+    }
 }
 
 /// Keeps leases in step with shards. Cheap to clone.

@@ -8,15 +8,19 @@ use multilangd_core::stream::StreamRecord;
 
 /// The first byte of the input chooses the shard's range, and whether the rest is the whole payload or an aggregate's
 /// message, which then gets magic and digest.
-pub fn holds(input: &[u8]) {
-    let Some((&choice, rest)) = input.split_first() else { return };
+pub(crate) fn holds(input: &[u8]) {
+    let Some((&choice, rest)) = input.split_first() else {
+        return;
+    };
     let lower_half = HashRange {
         start: 0,
         end: u128::MAX / 2,
     };
     let range = [None, Some(HashRange::ALL), Some(lower_half)][usize::from(choice % 3)];
     let data: Bytes = match choice & 0x80 {
-        0 => [&[0xF3, 0x89, 0x9A, 0xC2], rest, &Md5::digest(rest)[..]].concat().into(),
+        0 => [&[0xF3, 0x89, 0x9A, 0xC2], rest, &Md5::digest(rest)[..]]
+            .concat()
+            .into(),
         _ => rest.to_vec().into(),
     };
     let carrier = StreamRecord {
@@ -31,20 +35,34 @@ pub fn holds(input: &[u8]) {
         Deaggregated::Plain | Deaggregated::Broken(_) => {
             assert_eq!(out.len(), 1);
             assert_eq!(out[0].data, data);
-            assert_eq!((out[0].sub_sequence_number, out[0].partition_key.as_str()), (0, "carrier"));
+            assert_eq!(
+                (out[0].sub_sequence_number, out[0].partition_key.as_str()),
+                (0, "carrier")
+            );
         }
         Deaggregated::Misplaced => {
             assert_eq!(out.len(), 0);
-            assert_eq!(range, Some(lower_half), "only a part of the hash keys can be missed");
+            assert_eq!(
+                range,
+                Some(lower_half),
+                "only a part of the hash keys can be missed"
+            );
         }
         Deaggregated::Opened(count) => {
             assert_eq!(out.len(), count);
             // The shortest record: tag, length, index (2), data (2).
-            assert!(count <= data.len() / 6, "{count} records from {} bytes", data.len());
+            assert!(
+                count <= data.len() / 6,
+                "{count} records from {} bytes",
+                data.len()
+            );
             let memory = data.as_ptr_range();
             for (place, record) in out.iter().enumerate() {
                 assert_eq!(record.sub_sequence_number, place as u64);
-                assert!(record.data.is_empty() || memory.contains(&record.data.as_ptr()), "a payload was copied");
+                assert!(
+                    record.data.is_empty() || memory.contains(&record.data.as_ptr()),
+                    "a payload was copied"
+                );
             }
         }
     }
