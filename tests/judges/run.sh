@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
 # Runs every judge against a multilangd:
 #
-#   MULTILANGD=/path/to/multilangd tests/judges/run.sh [JUDGE…]     all, or: foreign_stream foreign_leases kclpy node_kcl same_lines
+#   MULTILANGD=/path/to/multilangd tests/judges/run.sh [JUDGE…]     all, or: same_lines java_on_local foreign_stream foreign_leases kclpy node_kcl
 #
-# Installs what is missing first. One judge at a time, beside same_lines, which waits most of its time for Java.
+# Installs what is missing first. One judge at a time, beside those that wait most of their time for Java.
 # Exit code 0 if all passed. The last line says how many.
 set -uo pipefail
 
@@ -16,35 +16,39 @@ fi
 python=${JUDGES_DIR:-$here/../../.judges}/python/bin/python
 
 judges=("$@")
-[ ${#judges[@]} -gt 0 ] || judges=(same_lines foreign_stream foreign_leases kclpy node_kcl)
+[ ${#judges[@]} -gt 0 ] || judges=(same_lines java_on_local foreign_stream foreign_leases kclpy node_kcl)
 logs=$(mktemp -d)
-pids=()
+slow=
 trap 'rm -rf "$logs"' EXIT
-trap '[ ${#pids[@]} -eq 0 ] || kill "${pids[@]}" 2>/dev/null; exit 130' INT TERM
+trap '[ -z "$slow" ] || kill "$slow" 2>/dev/null; exit 130' INT TERM
 
-# The judge that waits for Java runs beside all the others.
-declare -A codes
+run() { "$python" "$here/$1.py" >"$logs/$1.log" 2>&1; }
+
+# The two that wait for Java run one after the other, beside all the others.
+waits_for_java() { [ "$1" = same_lines ] || [ "$1" = java_on_local ]; }
+(
+    trap 'kill $! 2>/dev/null; exit 130' TERM
+    for name in "${judges[@]}"; do
+        if waits_for_java "$name"; then
+            run "$name" &
+            wait $!
+            echo $? >"$logs/$name.code"
+        fi
+    done
+) &
+slow=$!
 for name in "${judges[@]}"; do
-    if [ "$name" = same_lines ]; then
-        "$python" "$here/$name.py" >"$logs/$name.log" 2>&1 &
-        pids=($!)
+    if ! waits_for_java "$name"; then
+        run "$name"
+        echo $? >"$logs/$name.code"
     fi
 done
-for name in "${judges[@]}"; do
-    if [ "$name" != same_lines ]; then
-        "$python" "$here/$name.py" >"$logs/$name.log" 2>&1
-        codes[$name]=$?
-    fi
-done
-if [ ${#pids[@]} -gt 0 ]; then
-    wait "${pids[0]}"
-    codes[same_lines]=$?
-fi
+wait "$slow"
 
 passed=0 failed=0
 for name in "${judges[@]}"; do
     cat "$logs/$name.log"
-    if [ "${codes[$name]}" = 0 ]; then
+    if [ "$(cat "$logs/$name.code" 2>/dev/null)" = 0 ]; then
         passed=$((passed + 1))
     else
         failed=$((failed + 1))
