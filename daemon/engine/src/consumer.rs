@@ -358,7 +358,7 @@ impl Consumer {
             }
         }
         drop_checkpointed(&mut records, checkpoints.last());
-        let empty_is_wanted = self.around.settings.deliver_empty_batches && !(at_shard_end && !had_records);
+        let empty_is_wanted = (had_records || !at_shard_end) && self.around.settings.deliver_empty_batches;
         if records.is_empty() && !empty_is_wanted {
             return Ok(());
         }
