@@ -8,4 +8,5 @@ pub mod logs;
 pub mod put;
 pub mod run;
 pub mod signals;
+pub mod wiring;
 pub mod worlds;

@@ -2,19 +2,26 @@
 //!
 //! Owns the order of the start and of the end. Decides nothing about leases or shards.
 
+use std::sync::Arc;
+
 use multilangd_config::Config;
 use multilangd_core::ids::WorkerId;
 use multilangd_engine::child::{ChildCommand, kill_all};
 use multilangd_engine::clock::Clock;
 use multilangd_engine::retry::{Patience, retry};
+use multilangd_engine::leases::StartError;
 use multilangd_engine::stream::{Stream, StreamError};
+use multilangd_engine::worker::Exit;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info};
 
 use crate::endpoints::Endpoints;
 use crate::signals::{End, Signals, supervise};
+use crate::wiring::{self, NotStarted, Outside};
 use crate::worlds::Worlds;
 
+/// The key of the lease table (`leasing.md 1.1`).
+const LEASE_KEY: &str = "leaseKey";
 /// The worker ended by itself, and well.
 const EXIT_DONE: u8 = 0;
 /// A child failed, or the daemon cannot work (`protocol.md 11.2`).
@@ -88,6 +95,20 @@ async fn work(config: &Config, local: Option<&Endpoints>, stop: &CancellationTok
             return EXIT_FAILED;
         }
     }
-    stop.cancelled().await;
-    EXIT_DONE
+    let outside = Outside {
+        stream: Arc::new(stream),
+        leases: Arc::new(worlds.table(&config.table_name, LEASE_KEY)),
+        legacy_coordinator: Arc::new(worlds.table(&config.coordination.coordinator_state_table_name, "key")),
+        spawn: Arc::new(command),
+        clock,
+    };
+    match wiring::work(config, worker, outside, stop).await {
+        Ok(Exit::Clean | Exit::Late) => EXIT_DONE,
+        Ok(Exit::ChildFailed(_) | Exit::Broken(_)) => EXIT_FAILED,
+        Err(NotStarted::Leases(StartError::Stopped)) => EXIT_DONE,
+        Err(error) => {
+            error!("{error}");
+            EXIT_FAILED
+        }
+    }
 }

@@ -1,0 +1,207 @@
+//! From a configuration to a running worker: what each part of the engine is told.
+//!
+//! Owns the translation of settings and the order of the start. Decides nothing about leases or shards.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use multilangd_config::config::{ClientVersion, InitialPosition as Initial};
+use multilangd_config::{Config, LogLevel, Retrieval};
+use multilangd_core::assignment::AssignmentSettings;
+use multilangd_core::fetch::PaceSettings;
+use multilangd_core::ids::WorkerId;
+use multilangd_core::shards::InitialPosition;
+use multilangd_engine::child::{SessionSettings, Spawn};
+use multilangd_engine::clock::Clock;
+use multilangd_engine::consumer::{ConsumerSettings, Surroundings};
+use multilangd_engine::fetch::{FetchSettings, WorkerReadAhead};
+use multilangd_engine::leases::{LeaseSettings, Leases, StartError};
+use multilangd_engine::retry::Patience;
+use multilangd_engine::shards::{ShardSettings, Shards, SyncError};
+use multilangd_engine::stream::Stream;
+use multilangd_engine::table::{Table, TableSettings};
+use multilangd_engine::worker::{Exit, Worker, WorkerSettings};
+use tokio_util::sync::CancellationToken;
+use tracing::{Level, warn};
+
+/// Payload that waits in all shards of a worker together, in bytes. Enough for 32 shards that read ahead as far as Java
+/// lets one; a thousand that catch up share it.
+const READ_AHEAD_BYTES_MAX: usize = 256 * 1024 * 1024;
+/// How often the summary line is logged.
+const SUMMARY_INTERVAL: Duration = Duration::from_secs(60);
+
+/// The outside worlds of a worker.
+pub struct Outside {
+    /// The stream.
+    pub stream: Arc<dyn Stream>,
+    /// The lease table.
+    pub leases: Arc<dyn Table>,
+    /// `<application>-CoordinatorState`, which only fleets of KCL 3.0-3.4 have.
+    pub legacy_coordinator: Arc<dyn Table>,
+    /// Who starts children.
+    pub spawn: Arc<dyn Spawn>,
+    /// Time.
+    pub clock: Clock,
+}
+
+/// Why a worker did not come to work.
+#[derive(Debug, thiserror::Error)]
+pub enum NotStarted {
+    /// Its leases could not be kept.
+    #[error(transparent)]
+    Leases(#[from] StartError),
+    /// The application's first leases could not be created.
+    #[error(transparent)]
+    Shards(#[from] SyncError),
+}
+
+/// Starts a worker, and runs it until `stop` is cancelled or a child fails.
+pub async fn work(
+    config: &Config,
+    worker: WorkerId,
+    outside: Outside,
+    stop: &CancellationToken,
+) -> Result<Exit, NotStarted> {
+    warn_about_what_is_not_there(config);
+    let settings = LeaseSettings { legacy_coordinator: Some(outside.legacy_coordinator), ..lease_settings(config, worker) };
+    let leases = Leases::start(outside.leases, outside.clock.clone(), settings, stop.clone()).await?;
+    let shards = Shards::start(
+        outside.stream.clone(),
+        leases.clone(),
+        outside.clock.clone(),
+        shard_settings(config),
+        &CancellationToken::new(),
+    );
+    let around = Surroundings {
+        stream: outside.stream,
+        spawn: outside.spawn,
+        leases: leases.clone(),
+        shards: shards.clone(),
+        clock: outside.clock,
+        read_ahead: WorkerReadAhead::new(READ_AHEAD_BYTES_MAX),
+        settings: Arc::new(consumer_settings(config)),
+    };
+    // The worker runs while the first leases are being created: another worker may be the one to create them.
+    let worker = Worker::new(around, worker_settings(config));
+    let working = worker.run(stop.clone());
+    tokio::pin!(working);
+    tokio::select! {
+        biased;
+        exit = &mut working => return Ok(exit),
+        synced = shards.first_sync() => if let Err(error) = synced {
+            stop.cancel();
+            working.await;
+            return Err(error.into());
+        },
+    }
+    Ok(working.await)
+}
+
+fn warn_about_what_is_not_there(config: &Config) {
+    if let Retrieval::Fanout(_) = config.retrieval {
+        warn!(
+            "enhanced fan-out is not there yet: polling instead, which shares the shards' 2 MB/s and 5 calls/s with other \
+             readers; set retrievalMode = POLLING to say that this is meant"
+        );
+    }
+    if config.coordination.client_version != ClientVersion::V3x {
+        warn!(
+            "clientVersionConfig: the 2.x-compatible modes are not there yet; this worker plays by the rules of 3.x and must \
+             not join a fleet of 2.x workers"
+        );
+    }
+}
+
+fn lease_settings(config: &Config, worker: WorkerId) -> LeaseSettings {
+    let (leases, balancing) = (&config.leases, &config.balancing);
+    LeaseSettings {
+        table: TableSettings { deletion_protection: leases.deletion_protection, tags: Vec::new() },
+        point_in_time_recovery: leases.point_in_time_recovery,
+        scan_segments: leases.scan_segments,
+        assignment: AssignmentSettings {
+            failover: leases.failover_time,
+            interval: leases.assignment_interval,
+            leases_max: leases.leases_per_worker_max as usize,
+            throughput_max_kbps: balancing.throughput_per_host_kbps_max.unwrap_or(f64::MAX),
+            report_interval: balancing.report_interval,
+            graceful_hand_off: config.handoff.enabled,
+            hand_off_timeout: config.handoff.timeout,
+            balance_every: balancing.variance_balancing_frequency,
+            dampening_percent: f64::from(balancing.dampening_percentage),
+            rebalance_threshold_percent: f64::from(balancing.rebalance_threshold_percentage),
+            throughput_overshoot: balancing.allow_throughput_overshoot,
+            samples_alpha: balancing.ema_alpha,
+        },
+        ..LeaseSettings::new(worker, &config.application_name)
+    }
+}
+
+fn shard_settings(config: &Config) -> ShardSettings {
+    let patience = |tries: u32, wait| Patience { tries_max: Some(tries.max(1)), wait_first: wait, wait_max: wait };
+    let defaults = ShardSettings::default();
+    ShardSettings {
+        initial: match config.initial_position {
+            Initial::Latest => InitialPosition::Latest,
+            Initial::TrimHorizon => InitialPosition::TrimHorizon,
+            Initial::AtTimestamp { epoch_seconds } => {
+                InitialPosition::AtTimestamp(epoch_seconds.saturating_mul(1000))
+            }
+        },
+        skip_hash_ranges: config.shards.skip_sync_at_start_if_leases_exist,
+        ignore_unexpected_child_shards: config.shards.ignore_unexpected_children,
+        list_patience: patience(config.shards.list_attempts_max, config.shards.list_backoff),
+        first_sync_patience: Patience {
+            wait_first: config.coordination.initialization_backoff,
+            wait_max: config.coordination.initialization_backoff,
+            ..defaults.first_sync_patience
+        },
+        ..defaults
+    }
+}
+
+fn consumer_settings(config: &Config) -> ConsumerSettings {
+    let timestamp_ms = match config.initial_position {
+        Initial::AtTimestamp { epoch_seconds } => Some(epoch_seconds.saturating_mul(1000)),
+        Initial::Latest | Initial::TrimHorizon => None,
+    };
+    ConsumerSettings {
+        fetch: FetchSettings {
+            pace: PaceSettings {
+                idle: config.polling.idle_time,
+                reduced_tps_threshold: config.polling.reduced_tps_below.unwrap_or_default(),
+            },
+            records_max: config.polling.records_max,
+            timestamp_ms,
+        },
+        session: SessionSettings {
+            line_bytes_max: config.child.line_bytes_max,
+            reply_timeout: config.child.reply_timeout,
+            exit_patience: config.child.exit_timeout,
+            term_patience: config.child.exit_timeout,
+            stderr_level: level(config.child.stderr_level),
+        },
+        parent_poll: config.lifecycle.parent_poll_interval,
+        task_backoff: config.lifecycle.task_backoff,
+        deliver_empty_batches: config.lifecycle.call_for_empty_batches,
+        restart_failed_child: config.child.restart_failed,
+    }
+}
+
+fn worker_settings(config: &Config) -> WorkerSettings {
+    WorkerSettings {
+        grace: config.shutdown_grace,
+        hand_over_timeout: config.handoff.timeout,
+        warn_after: config.lifecycle.warn_about_task_after,
+        summary_interval: SUMMARY_INTERVAL,
+    }
+}
+
+fn level(level: LogLevel) -> Level {
+    match level {
+        LogLevel::Trace => Level::TRACE,
+        LogLevel::Debug => Level::DEBUG,
+        LogLevel::Info => Level::INFO,
+        LogLevel::Warn => Level::WARN,
+        LogLevel::Error | LogLevel::Off => Level::ERROR,
+    }
+}
