@@ -5,8 +5,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use multilangd_config::config::{ClientVersion, InitialPosition as Initial};
-use multilangd_config::{Config, LogLevel, Retrieval};
+use multilangd_config::config::{ClientVersion, InitialPosition as Initial, Retrieval};
+use multilangd_config::{Config, LogLevel};
 use multilangd_core::assignment::AssignmentSettings;
 use multilangd_core::fetch::PaceSettings;
 use multilangd_core::ids::WorkerId;
