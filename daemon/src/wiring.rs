@@ -63,7 +63,10 @@ pub async fn work(
     stop: &CancellationToken,
 ) -> Result<Exit, NotStarted> {
     warn_about_what_is_not_there(config);
-    let settings = LeaseSettings { legacy_coordinator: Some(outside.legacy_coordinator), ..lease_settings(config, worker) };
+    let settings = LeaseSettings {
+        legacy_coordinator: Some(outside.legacy_coordinator),
+        ..lease_settings(config, worker)
+    };
     let leases = Leases::start(outside.leases, outside.clock.clone(), settings, stop.clone()).await?;
     let shards = Shards::start(
         outside.stream.clone(),
@@ -115,7 +118,10 @@ fn warn_about_what_is_not_there(config: &Config) {
 fn lease_settings(config: &Config, worker: WorkerId) -> LeaseSettings {
     let (leases, balancing) = (&config.leases, &config.balancing);
     LeaseSettings {
-        table: TableSettings { deletion_protection: leases.deletion_protection, tags: Vec::new() },
+        table: TableSettings {
+            deletion_protection: leases.deletion_protection,
+            tags: Vec::new(),
+        },
         point_in_time_recovery: leases.point_in_time_recovery,
         scan_segments: leases.scan_segments,
         assignment: AssignmentSettings {
@@ -137,7 +143,11 @@ fn lease_settings(config: &Config, worker: WorkerId) -> LeaseSettings {
 }
 
 fn shard_settings(config: &Config) -> ShardSettings {
-    let patience = |tries: u32, wait| Patience { tries_max: Some(tries.max(1)), wait_first: wait, wait_max: wait };
+    let patience = |tries: u32, wait| Patience {
+        tries_max: Some(tries.max(1)),
+        wait_first: wait,
+        wait_max: wait,
+    };
     let defaults = ShardSettings::default();
     ShardSettings {
         initial: match config.initial_position {
