@@ -67,6 +67,22 @@ impl Default for AssignmentSettings {
     }
 }
 
+/// The lease table as it was scanned. Rows were read at some time between the two instants, so what rose is dated by
+/// the later one, and what stood still is judged by the earlier.
+#[derive(Clone, Debug)]
+pub struct Scanned {
+    /// All leases.
+    pub leases: Vec<Lease>,
+    /// All workers' reports.
+    pub reports: Vec<WorkerMetrics>,
+    /// When the scan began.
+    pub began: Instant,
+    /// When it ended.
+    pub ended: Instant,
+    /// When it ended, in seconds since the epoch.
+    pub ended_s: i64,
+}
+
 /// A lease as the leader judges it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Seen {

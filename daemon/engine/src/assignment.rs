@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use multilangd_core::assignment::{AssignmentSettings, Move, Observations, plan};
+use multilangd_core::assignment::{AssignmentSettings, Move, Observations, Scanned, View, plan};
 use multilangd_core::ids::WorkerId;
 use multilangd_core::worker_metrics::WorkerMetrics;
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
@@ -61,13 +61,13 @@ enum Event {
 impl Assignment {
     /// Runs until `stop`. `first` is what was scanned at the start, so that a lease that expires by then is known to
     /// have when this worker becomes leader.
-    pub(crate) async fn run(mut self, first: Found, stop: CancellationToken) {
+    pub(crate) async fn run(mut self, first: (Instant, Found), stop: CancellationToken) {
         let mut memory = Memory {
             observations: Observations::default(),
             workers: BTreeSet::new(),
             balanced: None,
         };
-        self.remember(&mut memory, first);
+        self.look(&mut memory, first.1, first.0);
         let mut due = Instant::now();
         loop {
             let leads = *self.is_leader.borrow_and_update();
@@ -110,43 +110,45 @@ impl Assignment {
         self.is_taking.borrow().then(|| self.me.clone())
     }
 
-    fn remember(&self, memory: &mut Memory, found: Found) {
-        let now = Instant::now().into_std();
-        let now_s = self.clock.epoch_ms() / 1000;
+    fn look(&self, memory: &mut Memory, found: Found, began: Instant) -> View {
+        let scanned = Scanned {
+            leases: found.leases,
+            reports: found.reports,
+            began: began.into_std(),
+            ended: Instant::now().into_std(),
+            ended_s: self.clock.epoch_ms() / 1000,
+        };
         memory
             .observations
-            .look(found.leases, found.reports, None, &self.settings, now, now_s);
+            .look(scanned, self.receiver().as_ref(), &self.settings)
     }
 
     /// Looks, plans, writes. Returns when to look again.
     async fn round(&self, memory: &mut Memory) -> Instant {
         // Consistent: what was just created or given back must be seen, or it would wait for the next round.
-        let scan = retry(&self.clock, Patience::ENDLESS, "looking at all leases", || {
-            self.rows.scan(true)
-        });
-        let mut found = match scan.await {
-            Ok(found) => found,
+        let scan = || async {
+            let began = Instant::now();
+            self.rows.scan(true).await.map(|found| (began, found))
+        };
+        let (began, mut found) = match retry(&self.clock, Patience::ENDLESS, "looking at all leases", scan)
+            .await
+        {
+            Ok(scanned) => scanned,
             Err(error) => {
                 error!(%error, table = self.rows.table.name(), "the leader cannot look at the lease table");
                 return Instant::now() + self.settings.interval;
             }
         };
+        if !*self.is_leader.borrow() {
+            return Instant::now();
+        }
         let rows_count = found.leases.len() + found.reports.len();
-        let (now, now_s) = (Instant::now(), self.clock.epoch_ms() / 1000);
-        self.clean_up(&found.reports, now_s).await;
-        let me = self.receiver();
-        if me.is_none() {
+        self.clean_up(&found.reports).await;
+        if self.receiver().is_none() {
             found.reports.retain(|report| report.worker != self.me);
         }
-        let Found { leases, reports } = found;
-        let view = memory.observations.look(
-            leases,
-            reports,
-            me.as_ref(),
-            &self.settings,
-            now.into_std(),
-            now_s,
-        );
+        let view = self.look(memory, found, began);
+        let now = Instant::now();
         let workers: BTreeSet<WorkerId> = view.workers.iter().map(|report| report.worker.clone()).collect();
         let balance_interval = self.settings.interval * self.settings.balance_every.max(1);
         let is_new = !workers.is_subset(&memory.workers);
@@ -177,11 +179,11 @@ impl Assignment {
         let permits = Arc::new(Semaphore::new(WRITES_MAX));
         let mut writes = JoinSet::new();
         for step in moves {
-            let (table, permits) = (self.rows.table.clone(), permits.clone());
+            let (rows, permits) = (self.rows.clone(), permits.clone());
             writes.spawn(async move {
                 let _permit = permits.acquire().await;
                 let sent = Instant::now();
-                let answer = table.write(&step.write()).await;
+                let answer = rows.write(&step.write()).await;
                 (step, sent, answer)
             });
         }
@@ -193,6 +195,7 @@ impl Assignment {
                     let lease = item.and_then(|item| self.rows.lease_in(&item));
                     let lease = lease.unwrap_or_else(|| step.lease().after(&step.write()));
                     match &step {
+                        Move::Assign { to, .. } if *to == self.me => debug!(%shard, ?from, "lease assigned"),
                         Move::Assign { .. } => info!(%shard, %to, ?from, "lease assigned"),
                         Move::RequestHandOff { .. } => info!(%shard, %to, ?from, "hand-off requested"),
                     }
@@ -219,13 +222,14 @@ impl Assignment {
         }
     }
 
-    async fn clean_up(&self, reports: &[WorkerMetrics], now_s: i64) {
+    async fn clean_up(&self, reports: &[WorkerMetrics]) {
+        let now_s = self.clock.epoch_ms() / 1000;
         for report in reports
             .iter()
             .filter(|report| !report.is_fresh(now_s, STALE_REPORT))
         {
             let Some(write) = report.clean_up() else { continue };
-            match self.rows.table.write(&write).await {
+            match self.rows.write(&write).await {
                 Ok(_) => info!(worker = %report.worker, "row of a worker that is long gone deleted"),
                 Err(error) => debug!(worker = %report.worker, %error, "a stale worker row stays for now"),
             }

@@ -95,7 +95,7 @@ impl Leadership {
             Step::Acquire(write, version) => {
                 let sent = Instant::now();
                 let limit = sent + self.duration();
-                match bounded(limit, self.rows.table.write(&write)).await {
+                match bounded(limit, self.rows.write(&write)).await {
                     Ok(_) => self.lead(progress, version, sent),
                     Err(TableError::Conflict(_)) => progress.next = Instant::now() + RETRY / 5,
                     Err(error) => {
@@ -153,12 +153,7 @@ impl Leadership {
         let Some(write) = progress.lock.heartbeat(&self.me, self.duration(), &version) else {
             return;
         };
-        match bounded(
-            until.min(sent + self.duration() / 3),
-            self.rows.table.write(&write),
-        )
-        .await
-        {
+        match bounded(until.min(sent + self.duration() / 3), self.rows.write(&write)).await {
             Ok(_) => self.lead(progress, version, sent),
             Err(TableError::Conflict(_)) => self.resign(progress, "another worker has the lock"),
             Err(error) => {
@@ -183,7 +178,7 @@ impl Leadership {
             return;
         };
         let limit = Instant::now() + self.duration() / 2;
-        match bounded(limit, self.rows.table.write(&write)).await {
+        match bounded(limit, self.rows.write(&write)).await {
             Ok(_) if was_leader => info!(worker = %self.me, "leader's lock released"),
             Ok(_) => {}
             Err(error) => warn!(%error, "the leader's lock could not be released; it expires by itself"),
@@ -191,7 +186,7 @@ impl Leadership {
     }
 
     async fn read(&self) -> Result<Option<LockRow>, TableError> {
-        let item = self.rows.table.get(KEY, true).await?;
+        let item = self.rows.get(KEY).await?;
         item.map(|item| LockRow::read(&item).map_err(|bad| TableError::Refused(Box::new(bad))))
             .transpose()
     }

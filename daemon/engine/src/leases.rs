@@ -261,7 +261,7 @@ impl Leases {
 
     /// One write to the lease table, tried once.
     pub async fn write(&self, write: &Write) -> Result<Option<Item>, TableError> {
-        self.inner.rows.table.write(write).await
+        self.inner.rows.write(write).await
     }
 
     /// Leases were created, or a shard ended: assign and discover now instead of at the next round.

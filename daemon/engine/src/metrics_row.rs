@@ -36,7 +36,7 @@ impl MetricsRow {
         let attempt = || async {
             // Read anew on each try: a row must not be old when it is written.
             let report = WorkerMetrics::unmeasured(self.me.clone(), self.clock.epoch_ms() / 1000);
-            self.rows.table.write(&report.report()).await
+            self.rows.write(&report.report()).await
         };
         retry(
             &self.clock,
@@ -66,7 +66,7 @@ impl MetricsRow {
             &self.clock,
             RETIRE_PATIENCE,
             "deleting the worker's metrics row",
-            || self.rows.table.write(&retire),
+            || self.rows.write(&retire),
         );
         if let Err(error) = retired.await {
             warn!(%error, "the worker's metrics row could not be deleted; it expires by itself within a minute");

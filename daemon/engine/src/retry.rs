@@ -77,3 +77,19 @@ where
         }
     }
 }
+
+/// Looks again until there is something, without a word: for what takes its time by nature. Looks forever, whatever
+/// `tries_max` says; dropping the future ends it.
+pub async fn poll<T, F>(patience: Patience, mut look: impl FnMut() -> F) -> T
+where
+    F: Future<Output = Option<T>>,
+{
+    let mut looks = 0;
+    loop {
+        if let Some(found) = look().await {
+            return found;
+        }
+        looks += 1;
+        sleep(patience.wait(looks)).await;
+    }
+}

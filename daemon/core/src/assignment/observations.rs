@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use super::{AssignmentSettings, Seen, View};
+use super::{AssignmentSettings, Scanned, Seen, View};
 use crate::ids::{ShardId, WorkerId};
 use crate::leases::Lease;
 use crate::worker_metrics::WorkerMetrics;
@@ -44,25 +44,24 @@ impl Observed {
 impl Observations {
     /// The leases and reports as scanned: remembers what changed, and judges. `me` is this worker if it may get
     /// leases; it is alive whatever its report says.
-    pub fn look(
-        &mut self,
-        leases: Vec<Lease>,
-        reports: Vec<WorkerMetrics>,
-        me: Option<&WorkerId>,
-        settings: &AssignmentSettings,
-        now: Instant,
-        now_s: i64,
-    ) -> View {
+    pub fn look(&mut self, scanned: Scanned, me: Option<&WorkerId>, settings: &AssignmentSettings) -> View {
+        let Scanned {
+            leases,
+            reports,
+            began,
+            ended,
+            ended_s,
+        } = scanned;
         let mut before = std::mem::take(&mut self.leases);
         for lease in &leases {
-            let observed = observe(before.remove(&lease.key), lease, settings, now);
+            let observed = observe(before.remove(&lease.key), lease, settings, ended);
             self.leases.insert(lease.key.clone(), observed);
         }
         let leases: Vec<Seen> = leases
             .into_iter()
-            .map(|lease| self.judge(lease, settings, now))
+            .map(|lease| self.judge(lease, settings, began))
             .collect();
-        let workers = active(&leases, reports, me, settings, now_s);
+        let workers = active(&leases, reports, me, settings, ended_s);
         View { leases, workers }
     }
 
@@ -102,7 +101,9 @@ impl Observations {
         let observed = self.leases.get(&lease.key);
         let renewed = observed.and_then(|observed| observed.renewed);
         let expired = match (observed, renewed) {
-            (Some(observed), Some(renewed)) => now - renewed > observed.patience(settings),
+            (Some(observed), Some(renewed)) => {
+                now.saturating_duration_since(renewed) > observed.patience(settings)
+            }
             (None, _) | (_, None) => true,
         };
         let is_free = expired || lease.actual_owner().is_none();

@@ -37,6 +37,21 @@ fn an_owned_lease_expires_when_its_counter_stood_still_for_longer_than_the_failo
 }
 
 #[test]
+fn a_slow_scan_makes_no_lease_look_older_than_it_is() {
+    let mut table = table("s1=other", "me");
+    table.look(0, Some("me"));
+    let scanned = Scanned {
+        leases: table.leases.clone(),
+        reports: table.workers.clone(),
+        began: table.start + Duration::from_secs(9),
+        ended: table.start + Duration::from_secs(15),
+        ended_s: NOW_S,
+    };
+    let view = table.memory.look(scanned, Some(&"me".into()), &table.settings);
+    assert!(!view.leases[0].is_free);
+}
+
+#[test]
 fn a_renewed_lease_never_expires() {
     let mut table = table("s1=alive", "me alive");
     for second in 0..60 {
@@ -286,9 +301,14 @@ impl Table {
     fn look(&mut self, at_ms: u64, me: Option<&str>) -> View {
         let now = self.start + Duration::from_millis(at_ms);
         let me = me.map(WorkerId::from);
-        let (leases, workers) = (self.leases.clone(), self.workers.clone());
-        self.memory
-            .look(leases, workers, me.as_ref(), &self.settings, now, NOW_S)
+        let scanned = Scanned {
+            leases: self.leases.clone(),
+            reports: self.workers.clone(),
+            began: now,
+            ended: now,
+            ended_s: NOW_S,
+        };
+        self.memory.look(scanned, me.as_ref(), &self.settings)
     }
 
     fn moves(&mut self, at_ms: u64) -> Vec<String> {

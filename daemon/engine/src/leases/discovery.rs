@@ -16,7 +16,7 @@ use super::keeper::Message;
 use super::rows::Rows;
 use super::{Held, Signals};
 use crate::clock::Clock;
-use crate::retry::{Patience, retry};
+use crate::retry::{Patience, poll, retry};
 use crate::table::TableError;
 
 /// Rounds are at least this far apart, however often somebody asks for one.
@@ -85,14 +85,10 @@ impl Discovery {
             .iter()
             .map(|held| held.tenure.shard.clone())
             .collect();
-        let mut found = Vec::new();
-        for shard in self.named().await? {
-            if held.contains(&shard) {
-                continue;
-            }
-            let lease = self.rows.lease(&shard).await?;
-            found.extend(lease.filter(|lease| lease.can_be_adopted_by(&self.me)));
-        }
+        let mut named = self.named().await?;
+        named.retain(|shard| !held.contains(shard));
+        let mut found = self.rows.leases(named).await?;
+        found.retain(|lease| lease.can_be_adopted_by(&self.me));
         Ok(found)
     }
 
@@ -107,12 +103,7 @@ impl Discovery {
         let mut shards = Vec::new();
         let mut after: Option<Item> = None;
         loop {
-            let page = match self
-                .rows
-                .table
-                .query_owner(self.me.as_str(), after.as_ref())
-                .await
-            {
+            let page = match self.rows.owned_by(&self.me, after.as_ref()).await {
                 Err(TableError::Missing(_)) => return self.named_by_scan().await,
                 page => page?,
             };
@@ -136,51 +127,40 @@ impl Discovery {
     }
 }
 
-/// Waits until the owner index can be queried, and says so.
-pub(super) async fn watch_index(
+/// Creates the owner index where there is none, waits until it can be queried, and says so. Refused, there will be
+/// none, and leases are found by scanning.
+pub(super) async fn build_index(
     rows: Rows,
     clock: Clock,
+    exists: bool,
     active: watch::Sender<bool>,
     stop: CancellationToken,
 ) {
-    let wait = async {
+    let build = async {
+        let table = rows.table.name();
+        if !exists {
+            let what = "creating the index LeaseOwnerToLeaseKeyIndex";
+            let created = retry(&clock, Patience::ENDLESS, what, || {
+                rows.table.create_owner_index()
+            })
+            .await;
+            if let Err(error) = created {
+                warn!(
+                    table, %error,
+                    "the index LeaseOwnerToLeaseKeyIndex could not be created; leases are found by scanning instead"
+                );
+                return;
+            }
+        }
         let started = Instant::now();
         let look = || async {
-            match rows.table.describe().await {
-                Ok(Some(description)) if description.owner_index == Some(true) => Ok(()),
-                Ok(_) => Err(NotYet),
-                Err(error) => {
-                    tracing::debug!(%error, "the table cannot be described");
-                    Err(NotYet)
-                }
-            }
+            let description = rows.table.describe().await.ok().flatten();
+            description.filter(|description| description.owner_index == Some(true))
         };
-        if retry(
-            &clock,
-            INDEX_PATIENCE,
-            "waiting for the index LeaseOwnerToLeaseKeyIndex",
-            look,
-        )
-        .await
-        .is_ok()
-        {
-            info!(
-                table = rows.table.name(),
-                took_ms = started.elapsed().as_millis() as u64,
-                "owner index is active"
-            );
-            active.send_replace(true);
-        }
+        poll(INDEX_PATIENCE, look).await;
+        let took_ms = started.elapsed().as_millis() as u64;
+        info!(table, took_ms, "the index LeaseOwnerToLeaseKeyIndex is active");
+        active.send_replace(true);
     };
-    stop.run_until_cancelled(wait).await;
-}
-
-#[derive(Debug, thiserror::Error)]
-#[error("it is not active yet")]
-struct NotYet;
-
-impl crate::retry::Retryable for NotYet {
-    fn can_be_retried(&self) -> bool {
-        true
-    }
+    stop.run_until_cancelled(build).await;
 }

@@ -10,7 +10,7 @@ use multilangd_core::leases::{Lease, Throughput};
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
-use tracing::{debug, info, warn};
+use tracing::{debug, error, info, warn};
 
 use super::operation::{Operator, Verdict};
 use super::{Held, HeldLease, Signals, Tenure};
@@ -114,15 +114,15 @@ impl Keeper {
             let is_changed = tokio::select! {
                 biased;
                 () = sleep_until(self.next_expiry()), if !self.holdings.is_empty() => self.expire(),
+                _ = renewal.tick() => {
+                    self.renew_all();
+                    false
+                }
                 Some(finished) = self.operations.join_next() => self.finish_ready(finished),
                 message = messages.recv() => match message {
                     Some(message) => self.on(message),
                     None => break,
                 },
-                _ = renewal.tick() => {
-                    self.renew_all();
-                    false
-                }
             };
             if is_changed {
                 self.publish();
@@ -418,7 +418,16 @@ impl Keeper {
             Verdict::Unsure(error) => {
                 if !holding.is_unsure {
                     holding.is_unsure = true;
-                    warn!(shard = %tenure.shard, %error, "the lease could not be written, trying again");
+                    match error {
+                        TableError::Missing(_) | TableError::Refused(_) => error!(
+                            shard = %tenure.shard, %error,
+                            "the lease cannot be kept: the table refuses to write it; trying again"
+                        ),
+                        TableError::Throttled(_) | TableError::Unknown(_) | TableError::Conflict(_) => warn!(
+                            shard = %tenure.shard, %error,
+                            "the lease could not be written, trying again"
+                        ),
+                    }
                 }
                 false
             }

@@ -1,13 +1,10 @@
 //! One operation on one held lease, from the first write to a verdict. A write without an answer is never believed
 //! either way: the row is read first.
 
-use std::future::Future;
-use std::time::Duration;
-
 use multilangd_core::ids::{Position, WorkerId};
 use multilangd_core::leases::{Lease, Standing, standing};
 use multilangd_core::table::{Item, Write};
-use tokio::time::{Instant, timeout};
+use tokio::time::Instant;
 
 use super::rows::Rows;
 use crate::child::CheckpointError;
@@ -39,9 +36,6 @@ pub(super) struct Operator {
     pub(super) rows: Rows,
     pub(super) me: WorkerId,
     pub(super) clock: Clock,
-    /// A call that takes longer has no answer: with the SDK's own limit of 60 s a single lost packet would cost
-    /// the lease.
-    pub(super) call_max: Duration,
 }
 
 enum Answer {
@@ -150,11 +144,11 @@ impl Operator {
     }
 
     async fn read(&self, lease: &Lease) -> Result<Option<Lease>, TableError> {
-        self.bounded(self.rows.lease(&lease.key)).await
+        self.rows.lease(&lease.key).await
     }
 
     async fn write(&self, lease: &Lease, write: &Write) -> Answer {
-        match self.bounded(self.rows.table.write(write)).await {
+        match self.rows.write(write).await {
             Ok(item) => Answer::Applied(self.applied(lease, write, item.as_ref())),
             Err(TableError::Conflict(Some(item))) => Answer::Conflict(self.rows.lease_in(&item)),
             // DynamoDB Local does not return the old row (trap 54).
@@ -169,15 +163,6 @@ impl Operator {
     fn applied(&self, lease: &Lease, write: &Write, item: Option<&Item>) -> Lease {
         item.and_then(|item| self.rows.lease_in(item))
             .unwrap_or_else(|| lease.after(write))
-    }
-
-    async fn bounded<T>(&self, call: impl Future<Output = Result<T, TableError>>) -> Result<T, TableError> {
-        match timeout(self.call_max, call).await {
-            Ok(answer) => answer,
-            Err(_) => Err(TableError::Unknown(
-                format!("no answer within {} ms", self.call_max.as_millis()).into(),
-            )),
-        }
     }
 }
 

@@ -1,26 +1,37 @@
 //! Rows of the lease table, read and sorted by kind. A bad row is skipped and reported once.
 
 use std::collections::BTreeSet;
+use std::future::Future;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use multilangd_core::client_version::ClientVersionRow;
-use multilangd_core::ids::ShardId;
+use multilangd_core::ids::{ShardId, WorkerId};
 use multilangd_core::leases::{Lease, Row};
-use multilangd_core::table::{BadRow, Item};
+use multilangd_core::table::{BadRow, Item, Write};
 use multilangd_core::worker_metrics::WorkerMetrics;
-use tokio::task::JoinSet;
+use tokio::task::{JoinError, JoinSet};
+use tokio::time::timeout;
 use tracing::error;
 
-use crate::table::{ScanPage, Table, TableError};
+use crate::table::{Rows as Page, ScanPage, Table, TableError};
 
 /// Bad rows reported at most, so that a table full of them does not fill memory or logs.
 const BAD_ROWS_REPORTED_MAX: usize = 100;
+
+/// Time for one page of a scan or query: up to 1 MB over a line that may be slow.
+const PAGE_TIME_MAX: Duration = Duration::from_secs(30);
+/// Rows read at once by key.
+const READS_MAX: usize = 16;
 
 /// The lease table with words instead of attributes. Cheap to clone.
 #[derive(Clone)]
 pub(crate) struct Rows {
     pub(crate) table: Arc<dyn Table>,
     segments: u32,
+    /// A call that takes longer has no answer: with the SDK's own limit of 60 s a single lost packet would cost a
+    /// lease.
+    call_max: Duration,
     reported: Arc<Mutex<BTreeSet<String>>>,
 }
 
@@ -32,17 +43,50 @@ pub(crate) struct Found {
 }
 
 impl Rows {
-    pub(crate) fn new(table: Arc<dyn Table>, segments: u32) -> Self {
+    pub(crate) fn new(table: Arc<dyn Table>, segments: u32, call_max: Duration) -> Self {
         Self {
             table,
             segments: segments.max(1),
+            call_max,
             reported: Arc::default(),
         }
     }
 
+    /// One row, consistently.
+    pub(crate) async fn get(&self, key: &str) -> Result<Option<Item>, TableError> {
+        bounded(self.call_max, self.table.get(key, true)).await
+    }
+
+    /// One write, tried once.
+    pub(crate) async fn write(&self, write: &Write) -> Result<Option<Item>, TableError> {
+        bounded(self.call_max, self.table.write(write)).await
+    }
+
+    /// One page of the owner index.
+    pub(crate) async fn owned_by(&self, owner: &WorkerId, after: Option<&Item>) -> Result<Page, TableError> {
+        bounded(PAGE_TIME_MAX, self.table.query_owner(owner.as_str(), after)).await
+    }
+
+    /// Many leases, consistently; those that are gone or cannot be read are left out.
+    pub(crate) async fn leases(&self, shards: Vec<ShardId>) -> Result<Vec<Lease>, TableError> {
+        let mut reads = JoinSet::new();
+        let mut leases = Vec::new();
+        for shard in shards {
+            if reads.len() >= READS_MAX {
+                leases.extend(joined(reads.join_next().await)?);
+            }
+            let rows = self.clone();
+            reads.spawn(async move { rows.lease(&shard).await });
+        }
+        while !reads.is_empty() {
+            leases.extend(joined(reads.join_next().await)?);
+        }
+        Ok(leases)
+    }
+
     /// One lease, consistently.
     pub(crate) async fn lease(&self, shard: &ShardId) -> Result<Option<Lease>, TableError> {
-        let item = self.table.get(shard.as_str(), true).await?;
+        let item = self.get(shard.as_str()).await?;
         Ok(item.and_then(|item| self.lease_in(&item)))
     }
 
@@ -60,7 +104,7 @@ impl Rows {
 
     /// The row `Migration3.0`, consistently.
     pub(crate) async fn client_version(&self) -> Result<Option<ClientVersionRow>, TableError> {
-        let item = self.table.get(multilangd_core::client_version::KEY, true).await?;
+        let item = self.get(multilangd_core::client_version::KEY).await?;
         item.map(|item| ClientVersionRow::read(&item).map_err(|bad| TableError::Refused(Box::new(bad))))
             .transpose()
     }
@@ -112,11 +156,33 @@ impl Rows {
 async fn scan_segment(table: Arc<dyn Table>, mut page: ScanPage) -> Result<Vec<Item>, TableError> {
     let mut items = Vec::new();
     loop {
-        let rows = table.scan(&page).await?;
+        let rows = bounded(PAGE_TIME_MAX, table.scan(&page)).await?;
         items.extend(rows.items);
         match rows.next {
             Some(next) => page.after = Some(next),
             None => return Ok(items),
         }
+    }
+}
+
+fn joined<T>(
+    read: Option<Result<Result<Option<T>, TableError>, JoinError>>,
+) -> Result<Option<T>, TableError> {
+    match read {
+        Some(Ok(read)) => read,
+        Some(Err(died)) => Err(TableError::Unknown(Box::new(died))),
+        None => Ok(None),
+    }
+}
+
+async fn bounded<T>(
+    limit: Duration,
+    call: impl Future<Output = Result<T, TableError>>,
+) -> Result<T, TableError> {
+    match timeout(limit, call).await {
+        Ok(answer) => answer,
+        Err(_) => Err(TableError::Unknown(
+            format!("no answer within {} ms", limit.as_millis()).into(),
+        )),
     }
 }

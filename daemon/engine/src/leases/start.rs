@@ -10,7 +10,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::info;
 
-use super::discovery::{Discovery, watch_index};
+use super::discovery::{Discovery, build_index};
 use super::keeper::{Keeper, Message, Pace};
 use super::operation::Operator;
 use super::{Held, Inner, LeaseSettings, Leases, Rows, Signals, Tasks};
@@ -18,7 +18,7 @@ use crate::assignment::Assignment;
 use crate::clock::Clock;
 use crate::leader::Leadership;
 use crate::metrics_row::MetricsRow;
-use crate::retry::{Patience, Retryable, retry};
+use crate::retry::{Patience, poll, retry};
 use crate::table::{Table, TableDescription, TableError};
 
 /// Polls of a table that is being created: at once where it takes no time, patient where it takes minutes.
@@ -74,24 +74,6 @@ pub enum StartError {
     },
 }
 
-/// The table is being created.
-#[derive(Debug, thiserror::Error)]
-enum NotReady {
-    #[error("it is not active yet")]
-    NotYet,
-    #[error(transparent)]
-    Failed(#[from] TableError),
-}
-
-impl Retryable for NotReady {
-    fn can_be_retried(&self) -> bool {
-        match self {
-            Self::NotYet => true,
-            Self::Failed(error) => error.can_be_retried(),
-        }
-    }
-}
-
 struct Starting {
     table: Arc<dyn Table>,
     clock: Clock,
@@ -115,50 +97,41 @@ pub(super) async fn start(
         .settings
         .scan_segments
         .unwrap_or_else(|| segments(description.size_bytes));
-    let rows = Rows::new(starting.table.clone(), segments);
+    let call_max = starting.settings.renewal_interval().max(CALL_MIN);
+    let rows = Rows::new(starting.table.clone(), segments, call_max);
     starting.agree_on_rules(&rows).await?;
-    if description.owner_index.is_none() {
-        starting
-            .attempt("creating the index LeaseOwnerToLeaseKeyIndex", || {
-                starting.table.create_owner_index()
-            })
-            .await?;
-    }
     let metrics = MetricsRow {
         rows: rows.clone(),
         me: starting.settings.worker.clone(),
         clock: starting.clock.clone(),
         interval: starting.settings.assignment.report_interval,
     };
-    let table_name = || starting.table.name().to_owned();
-    let failed = |what| move |source| (what, source);
+    // Before the first assignment round: no leader assigns anything to a worker that does not report.
     metrics
         .report()
         .await
-        .map_err(failed("reporting this worker's metrics"))
-        .map_err(|(what, source)| StartError::Table {
-            what,
-            table: table_name(),
-            source,
-        })?;
-    let has_index = description.owner_index == Some(true);
-    let leases = starting.run(rows, metrics, has_index).await?;
+        .map_err(|source| starting.failed("reporting this worker's metrics", source))?;
+    let leases = starting.run(rows, metrics, description.owner_index).await?;
     info!(took_ms = started.elapsed().as_millis() as u64, "leases started");
     Ok(leases)
 }
 
 impl Starting {
+    fn failed(&self, what: &'static str, source: TableError) -> StartError {
+        StartError::Table {
+            what,
+            table: self.table.name().to_owned(),
+            source,
+        }
+    }
+
     /// Repeats for as long as repeating helps.
     async fn attempt<T, F>(&self, what: &'static str, call: impl FnMut() -> F) -> Result<T, StartError>
     where
         F: Future<Output = Result<T, TableError>>,
     {
         let done = retry(&self.clock, Patience::ENDLESS, what, call).await;
-        done.map_err(|source| StartError::Table {
-            what,
-            table: self.table.name().to_owned(),
-            source,
-        })
+        done.map_err(|source| self.failed(what, source))
     }
 
     /// The table, created if it is not there, as soon as it can be used.
@@ -183,21 +156,15 @@ impl Starting {
 
     async fn wait_until_usable(&self) -> Result<TableDescription, StartError> {
         let look = || async {
-            match self.table.describe().await? {
-                Some(description) if description.is_usable => Ok(description),
-                Some(_) | None => Err(NotReady::NotYet),
+            match self
+                .attempt("waiting for the table", || self.table.describe())
+                .await
+            {
+                Ok(description) => description.filter(|description| description.is_usable).map(Ok),
+                Err(error) => Some(Err(error)),
             }
         };
-        let what = "waiting for the table";
-        let ready = retry(&self.clock, CREATION_PATIENCE, what, look).await;
-        ready.map_err(|error| match error {
-            NotReady::NotYet => StartError::Stopped,
-            NotReady::Failed(source) => StartError::Table {
-                what,
-                table: self.table.name().to_owned(),
-                source,
-            },
-        })
+        poll(CREATION_PATIENCE, look).await
     }
 
     /// 5.10: no legacy coordinator table, or one whose migration is complete. Anything else is the next step.
@@ -240,10 +207,7 @@ impl Starting {
                     match written {
                         // Somebody was first, or our first try was applied unseen: read again.
                         Ok(_) | Err(TableError::Conflict(_)) => {}
-                        Err(source) => {
-                            let table = self.table.name().to_owned();
-                            return Err(StartError::Table { what, table, source });
-                        }
+                        Err(source) => return Err(self.failed(what, source)),
                     }
                 }
                 Step::Refuse(version) => {
@@ -258,7 +222,12 @@ impl Starting {
     }
 
     /// Adopts what is ours from an earlier life, and starts the tasks.
-    async fn run(&self, rows: Rows, metrics: MetricsRow, has_index: bool) -> Result<Leases, StartError> {
+    async fn run(
+        &self,
+        rows: Rows,
+        metrics: MetricsRow,
+        owner_index: Option<bool>,
+    ) -> Result<Leases, StartError> {
         let (settings, clock) = (&self.settings, &self.clock);
         let me = settings.worker.clone();
         let failover = settings.assignment.failover;
@@ -272,10 +241,11 @@ impl Starting {
         let (held_sender, held) = watch::channel(Held::from([]));
         let (leader_sender, is_leader) = watch::channel(false);
         let (is_taking, taking_receiver) = watch::channel(true);
-        let (index_sender, index) = watch::channel(has_index);
+        let (index_sender, index) = watch::channel(owner_index == Some(true));
         let (keeper_sender, keeper_receiver) = mpsc::channel(MESSAGES_MAX);
         let (last_round, last_round_receiver) = mpsc::channel(1);
 
+        let began = Instant::now();
         let found = self.attempt("looking at all leases", || rows.scan(true)).await?;
         let mine: Vec<_> = found
             .leases
@@ -292,7 +262,6 @@ impl Starting {
             rows: rows.clone(),
             me: me.clone(),
             clock: clock.clone(),
-            call_max: renewal_interval.max(CALL_MIN),
         };
         let pace = Pace {
             failover,
@@ -315,7 +284,7 @@ impl Starting {
             keeper: keeper_sender.clone(),
             last_round: last_round_receiver,
         };
-        tasks.rest.spawn(assignment.run(found, running.clone()));
+        tasks.rest.spawn(assignment.run((began, found), running.clone()));
         let leadership = Leadership {
             rows: rows.clone(),
             me: me.clone(),
@@ -336,13 +305,10 @@ impl Starting {
             index,
         };
         tasks.rest.spawn(discovery.run(taking.clone()));
-        if !has_index {
-            tasks.rest.spawn(watch_index(
-                rows.clone(),
-                clock.clone(),
-                index_sender,
-                taking.clone(),
-            ));
+        if owner_index != Some(true) {
+            let exists = owner_index.is_some();
+            let build = build_index(rows.clone(), clock.clone(), exists, index_sender, taking.clone());
+            tasks.rest.spawn(build);
         }
         Ok(Leases {
             inner: Arc::new(Inner {
