@@ -53,6 +53,8 @@ enum Body {
 /// What a reader takes out of the lock: where its records are.
 pub(crate) struct Plan {
     pieces: Vec<Piece>,
+    /// What the pieces hold, at most.
+    pub(crate) bytes: usize,
     /// When the record behind the pieces arrived, if there is one.
     pub(crate) following_ms: Option<u64>,
 }
@@ -79,8 +81,9 @@ impl ShardLog {
     /// Reads what is in the folder. A torn end is cut off.
     pub(crate) fn in_folder(folder: PathBuf) -> io::Result<Self> {
         let mut log = Self::in_memory();
-        let files = Segments::open(folder, |found| log.index(found))?;
+        let (files, least) = Segments::open(folder, |found| log.index(found))?;
         log.files = Some(files);
+        log.next = log.next.max(least);
         Ok(log)
     }
 
@@ -230,6 +233,7 @@ impl ShardLog {
         let start = self.blocks.partition_point(|block| block.last < position);
         let mut pieces = Vec::new();
         let mut bytes = 0;
+        let mut held = 0;
         let mut following_ms = None;
         for (index, block) in self.blocks.range(start..).enumerate() {
             if bytes >= bytes_max {
@@ -239,9 +243,14 @@ impl ShardLog {
             let (piece, length) = block.piece();
             // The first block may be read from its middle: its length proves nothing.
             bytes += if index == 0 { 0 } else { length };
+            held += length;
             pieces.push(piece);
         }
-        Plan { pieces, following_ms }
+        Plan {
+            pieces,
+            bytes: held,
+            following_ms,
+        }
     }
 
     /// Where to look for the first record that arrived at `ms` or later: nothing before this position did.

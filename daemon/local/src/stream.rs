@@ -31,6 +31,8 @@ pub(crate) struct Stream {
     folder: Option<PathBuf>,
     state: RwLock<State>,
     deleted: AtomicBool,
+    /// The last append failed: the next failure is no news.
+    failing: AtomicBool,
 }
 
 /// Everything about a stream but its records. A change is made on a copy, saved, and then put in place.
@@ -114,6 +116,7 @@ impl Stream {
                 consumers: BTreeMap::new(),
             }),
             deleted: AtomicBool::new(false),
+            failing: AtomicBool::new(false),
         };
         stream.change(|state| {
             for hashes in equal_ranges(shards) {
@@ -177,6 +180,23 @@ impl Stream {
         );
         state.next_index += 1;
         Ok(index)
+    }
+
+    /// Says once that records are refused, and once that they are accepted again.
+    pub(crate) fn note_append(&self, shard: &Shard, error: Option<&std::io::Error>) {
+        match error {
+            None if !self.failing.load(Ordering::Relaxed) => {}
+            None => {
+                if self.failing.swap(false, Ordering::Relaxed) {
+                    tracing::info!(stream = %self.name, "records are accepted again");
+                }
+            }
+            Some(error) => {
+                if !self.failing.swap(true, Ordering::Relaxed) {
+                    tracing::error!(stream = %self.name, shard = %shard.id, %error, "records are refused: they cannot be written");
+                }
+            }
+        }
     }
 
     pub(crate) fn is_deleted(&self) -> bool {

@@ -41,6 +41,11 @@ impl Writer {
         }
     }
 
+    /// Makes room, so that a large answer is not copied while it grows.
+    pub(crate) fn reserve(&mut self, bytes: usize) {
+        self.buffer.reserve(bytes);
+    }
+
     pub(crate) fn finish(self) -> Vec<u8> {
         self.buffer
     }

@@ -265,6 +265,8 @@ pub(super) fn read(
         ended: None,
     };
     let mut printer = Printer::new(shard.origin);
+    // Base64 takes a third more, and a record's other members about as much as its frame's header and 150 bytes.
+    w.reserve((plan.bytes.min(bytes_max) / 3 * 4).min(records_max.saturating_mul(64 << 10)) + 4096);
     w.open_list();
     let visited = plan.visit(position, horizon_ms, |frame| {
         let bytes = frame.key.len() + frame.data.len();

@@ -185,6 +185,7 @@ impl Kinesis {
             .map(|index| (records[*index].key, &*records[*index].data))
             .collect();
         let appended = shard.log().append(&frames, now_ms);
+        stream.note_append(shard, appended.as_ref().err());
         match appended {
             Ok((first, arrived_ms)) => {
                 for (position, index) in (first..).zip(&passed) {
@@ -196,7 +197,6 @@ impl Kinesis {
                 shard.wake();
             }
             Err(error) => {
-                tracing::error!(stream = %stream.name, shard = %shard.id, %error, records = passed.len(), "records refused: cannot write them");
                 let reason = format!(
                     "cannot write to shard {} of stream {}: {error}",
                     shard.id, stream.name

@@ -43,8 +43,9 @@ pub(crate) struct Found {
 }
 
 impl Segments {
-    /// Opens a shard's folder, which need not exist, and reports every whole frame in order.
-    pub(crate) fn open(folder: PathBuf, mut found: impl FnMut(Found)) -> io::Result<Self> {
+    /// Opens a shard's folder, which need not exist, and reports every whole frame in order. Also returns the
+    /// position in the last file's name: below it no record may be numbered again.
+    pub(crate) fn open(folder: PathBuf, mut found: impl FnMut(Found)) -> io::Result<(Self, u64)> {
         let mut files = Vec::new();
         match std::fs::read_dir(&folder) {
             Ok(entries) => {
@@ -60,6 +61,7 @@ impl Segments {
         }
         files.sort();
         let mut active = None;
+        let mut least = 0;
         let count = files.len();
         for (index, path) in files.into_iter().enumerate() {
             let path: Arc<Path> = path.into();
@@ -70,6 +72,8 @@ impl Segments {
                 file.set_len(whole)?;
             }
             if index + 1 == count {
+                let name = path.file_stem().and_then(|name| name.to_str());
+                least = name.and_then(|name| name.parse().ok()).unwrap_or(0);
                 active = Some(Active {
                     path,
                     file,
@@ -77,7 +81,7 @@ impl Segments {
                 });
             }
         }
-        Ok(Self { folder, active })
+        Ok((Self { folder, active }, least))
     }
 
     /// Writes whole frames behind all others. On an error nothing was appended.

@@ -191,3 +191,11 @@ fn an_append_that_the_disk_refuses_leaves_the_log_as_it_was() {
     assert_eq!(log.append(&[("key", b"data")], 1).unwrap(), (0, 1));
     assert_eq!(contents(&log, 0), [(0, 1, "data".to_owned())]);
 }
+
+#[test]
+fn positions_are_not_given_twice_when_a_torn_file_is_all_that_is_left() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join(format!("{:020}.log", 500)), "torn").unwrap();
+    let mut log = ShardLog::in_folder(folder.path().into()).unwrap();
+    assert_eq!(log.append(&[("key", b"data")], 1).unwrap(), (500, 1));
+}

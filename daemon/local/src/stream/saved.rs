@@ -215,6 +215,7 @@ fn read(value: &Value<'_>) -> Outcome<Stream> {
             consumers,
         }),
         deleted: AtomicBool::new(false),
+        failing: AtomicBool::new(false),
     })
 }
 
