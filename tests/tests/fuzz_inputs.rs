@@ -1,5 +1,6 @@
 //! Inputs that a fuzzer once found interesting, kept under `tests/fuzz/corpus`, hold on every run.
 
+use std::panic::catch_unwind;
 use std::path::Path;
 
 #[path = "../fuzz/laws/deaggregate.rs"]
@@ -20,8 +21,12 @@ fn run(target: &str, law: fn(&[u8])) -> usize {
         .collect();
     inputs.sort();
     for input in &inputs {
-        println!("{}", input.display());
-        law(&std::fs::read(input).expect("an input"));
+        let bytes = std::fs::read(input).expect("an input");
+        assert!(
+            catch_unwind(|| law(&bytes)).is_ok(),
+            "{} breaks the law",
+            input.display()
+        );
     }
     inputs.len()
 }

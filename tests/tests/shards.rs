@@ -5,5 +5,6 @@ mod shards {
     mod clean_up;
     mod finish;
     mod first_sync;
+    mod lineage;
     pub(crate) mod world;
 }
