@@ -59,3 +59,5 @@ done < <(
     elif .action == "checkpoint" then "\(.action) \(.error // "none")"
     else .action end'
 )
+# The pipe has ended. jq ends well, too, unless it could not read what came.
+wait "$!" || { say "the daemon sent something that is not JSON" && exit 1; }

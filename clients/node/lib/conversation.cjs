@@ -60,14 +60,16 @@ class Conversation {
       }
       case "shutdownRequested":
         return this.#withCheckpointer("shutdownRequested", {});
-      case "shardEnded":
-        if ((await this.#withCheckpointer("shardEnded", {})) === 0) {
+      case "shardEnded": {
+        const stored = await this.#withCheckpointer("shardEnded", {});
+        if (stored === 0 && !this.#leaseIsGone) {
           say(
             `shardEnded returned without a checkpoint: ${this.#shardId} is not finished, ` +
               "and the shards that follow it cannot start",
           );
         }
         return;
+      }
       case "leaseLost":
         return this.#call("leaseLost");
       default:
@@ -115,22 +117,21 @@ class Conversation {
 }
 
 /** Accepts a processor, its class, or a function for batches. */
-function asProcessor(processor) {
-  if (typeof processor === "function" && !processor.prototype?.processRecords) {
-    const process = processor;
-    processor = {
-      async processRecords({ records, millisBehindLatest, checkpointer }) {
-        await process({ records, millisBehindLatest });
-        if (records.length > 0) await checkpointer.checkpoint();
-      },
-    };
-  } else if (typeof processor === "function") {
-    processor = new processor();
-  }
-  if (typeof processor?.processRecords !== "function") {
-    throw new TypeError("run() takes a processor (an object with processRecords), its class, or a function");
-  }
-  return processor;
+function asProcessor(given) {
+  if (typeof given !== "function") return checked(given);
+  const isClass = given.prototype?.processRecords || /^class\b/.test(given.toString());
+  if (isClass) return checked(new given());
+  return {
+    async processRecords({ records, millisBehindLatest, checkpointer }) {
+      await given({ records, millisBehindLatest });
+      if (records.length > 0) await checkpointer.checkpoint();
+    },
+  };
+}
+
+function checked(processor) {
+  if (typeof processor?.processRecords === "function") return processor;
+  throw new TypeError("run() takes a processor (an object with processRecords), its class, or a function");
 }
 
 function required(message, key) {

@@ -1,6 +1,7 @@
 // What a processor experiences, from `initialize` to the end of the pipe.
 
 import assert from "node:assert/strict";
+import { spawnSync } from "node:child_process";
 import { test } from "node:test";
 import { Child, ROOT, checkpoint, initialize, processRecords, processing, processor, record, reply, status } from "./daemon.mjs";
 
@@ -63,8 +64,17 @@ test("a function is enough, and each batch is checkpointed after it", async () =
   assert.deepEqual(await child.end(), { ...clean, stderr: "one two\n" });
 });
 
-test("something that is no processor is refused", async () => {
-  const { code, stderr } = await processor("run({});").end();
+test("a processor may be given as an object, a class, or a class of arrow functions", async () => {
+  for (const given of ["{ processRecords() {} }", "class { processRecords() {} }", "class { processRecords = async () => {} }"]) {
+    const child = processor(`run(${given});`);
+    await child.start();
+    assert.deepEqual(await child.ask(processRecords(record(1))), status("processRecords"), given);
+    assert.deepEqual(await child.end(), clean, given);
+  }
+});
+
+for (const given of ["{}", "class {}", "null", "42"]) test(`${given} is refused: it is no processor`, async () => {
+  const { code, stderr } = await processor(`run(${given});`).end();
   assert.equal(code, 1);
   assert.match(stderr, /TypeError: run\(\) takes a processor \(an object with processRecords\), its class, or a function/);
 });
@@ -181,6 +191,13 @@ test("an idle timer does not outlive the pipe", async () => {
   const child = processor("setInterval(() => {}, 1000);\n" + MINIMAL);
   await child.start();
   assert.deepEqual(await child.end(), clean);
+});
+
+test("a daemon that is gone altogether is a clean exit", () => {
+  const script = `exec 3>&1; { node -e 'require("./index.cjs").run(() => console.log("printed"))'; echo $? >&3; } 2>&1 | :`;
+  const lines = [processRecords(record(1)), reply()].map((message) => JSON.stringify(message) + "\n").join("");
+  const { stdout } = spawnSync("bash", ["-c", script], { cwd: ROOT, input: lines, timeout: 30_000 });
+  assert.equal(`${stdout}`, "0\n");
 });
 
 test("a daemon that no longer reads is a clean exit", async () => {

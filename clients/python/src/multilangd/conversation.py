@@ -75,7 +75,8 @@ class _Conversation:
         self._with_checkpointer(self._processor.process_records, records)
 
     def _shard_ended(self) -> None:
-        if self._with_checkpointer(self._processor.shard_ended) == 0:
+        stored = self._with_checkpointer(self._processor.shard_ended)
+        if stored == 0 and not self._lease_is_gone:
             _say(
                 f"shard_ended returned without a checkpoint: {self._shard_id} is not finished, "
                 "and the shards that follow it cannot start"
