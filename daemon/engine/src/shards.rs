@@ -21,7 +21,7 @@ use multilangd_core::table::Write;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
-use tracing::error;
+use tracing::{error, info};
 
 pub use end::FinishError;
 pub use sync::SyncError;
@@ -140,7 +140,7 @@ pub struct Shards {
 /// What the calls and the tasks share.
 struct Inner {
     stream: Arc<dyn Stream>,
-    rows: Box<dyn LeaseRows>,
+    rows: Arc<dyn LeaseRows>,
     clock: Clock,
     settings: ShardSettings,
     listing: Listing,
@@ -160,7 +160,7 @@ impl Shards {
         let inner = Arc::new(Inner {
             listing: Listing::new(stream.clone(), clock.clone(), settings.list_patience),
             stream,
-            rows: Box::new(leases),
+            rows: Arc::new(leases),
             clock,
             settings,
             queue: Queue::default(),
@@ -266,27 +266,12 @@ impl Inner {
 
     /// One write that may safely be repeated; repeats while that can help. `false`: its condition did not hold.
     async fn write(&self, write: &Write) -> Result<bool, TableError> {
-        let done = retry(&self.clock, Patience::ENDLESS, "writing a lease", || {
-            self.rows.write(write)
-        })
-        .await;
-        match done {
-            Ok(()) => Ok(true),
-            Err(TableError::Conflict(_)) => Ok(false),
-            Err(error) => Err(error),
-        }
+        write_row(self.rows.as_ref(), &self.clock, write).await
     }
 
     /// Puts a new lease, unless there is one.
     async fn create(&self, lease: &Lease) -> Result<(), TableError> {
-        let created = self.write(&lease.create()).await?;
-        if created {
-            tracing::info!(
-                shard = %lease.key, checkpoint = %lease.checkpoint, parents = ?lease.parents,
-                "lease created"
-            );
-        }
-        Ok(())
+        create_row(self.rows.as_ref(), &self.clock, lease).await
     }
 
     /// Names the children in a finished lease. `false`: the lease is gone.
@@ -300,4 +285,20 @@ impl Inner {
             None => Ok(true),
         }
     }
+}
+
+async fn write_row(rows: &dyn LeaseRows, clock: &Clock, write: &Write) -> Result<bool, TableError> {
+    let written = retry(clock, Patience::ENDLESS, "writing a lease", || rows.write(write)).await;
+    match written {
+        Ok(()) => Ok(true),
+        Err(TableError::Conflict(_)) => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+async fn create_row(rows: &dyn LeaseRows, clock: &Clock, lease: &Lease) -> Result<(), TableError> {
+    if write_row(rows, clock, &lease.create()).await? {
+        info!(shard = %lease.key, checkpoint = %lease.checkpoint, parents = ?lease.parents, "lease created");
+    }
+    Ok(())
 }

@@ -25,6 +25,18 @@ async fn a_fresh_application_has_its_leases_in_less_than_100_ms() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_thousand_shards_have_their_leases_in_less_than_a_second() {
+    let world = World::new(1000);
+    world.start(Latest).first_sync().await.unwrap();
+    assert_eq!(world.table.rows().len(), 1000);
+    assert!(
+        world.began.elapsed() < Duration::from_secs(1),
+        "{:?}",
+        world.began.elapsed()
+    );
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_first_lease_has_range_and_no_owner() {
     let world = World::new(1);
     world.start(TrimHorizon).first_sync().await.unwrap();

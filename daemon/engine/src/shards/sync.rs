@@ -6,10 +6,11 @@ use multilangd_core::leases::Lease;
 use multilangd_core::shards::{
     Audit, BadListing, Hole, bootstrap, forgotten_children, missing_leases, missing_ranges,
 };
+use tokio::task::{JoinError, JoinSet};
 use tokio::time::sleep;
 use tracing::{info, warn};
 
-use super::Inner;
+use super::{Inner, create_row};
 use crate::retry::{Patience, Retryable, retry};
 use crate::stream::StreamError;
 use crate::table::TableError;
@@ -38,6 +39,17 @@ impl Retryable for SyncError {
             }
             Self::Table(error) => error.can_be_retried(),
         }
+    }
+}
+
+/// A thousand leases are there in well under a second, and a table of small capacity is not overrun.
+const CREATED_TOGETHER_MAX: usize = 16;
+
+fn created(joined: Option<Result<Result<(), TableError>, JoinError>>) -> Result<(), TableError> {
+    match joined {
+        None => Ok(()),
+        Some(Ok(created)) => created,
+        Some(Err(died)) => Err(TableError::Refused(died.into())),
     }
 }
 
@@ -77,9 +89,27 @@ impl Inner {
             .all_with(Some(initial.filter()), Patience::ENDLESS)
             .await?;
         let leases = bootstrap(&shards, initial)?;
-        self.create_all(&leases).await?;
-        info!(stream = self.stream.name(), leases = leases.len(), position = %initial.checkpoint(), "first leases created");
+        let count = leases.len();
+        self.create_together(leases).await?;
+        info!(stream = self.stream.name(), leases = count, position = %initial.checkpoint(), "first leases created");
         self.rows.look_now();
+        Ok(())
+    }
+
+    /// Some at a time: the first leases have no ancestors among them, so their order does not matter, and a crash
+    /// half-way is the less likely the sooner all are there.
+    async fn create_together(&self, leases: Vec<Lease>) -> Result<(), TableError> {
+        let mut creating = JoinSet::new();
+        for lease in leases {
+            if creating.len() == CREATED_TOGETHER_MAX {
+                created(creating.join_next().await)?;
+            }
+            let (rows, clock) = (self.rows.clone(), self.clock.clone());
+            creating.spawn(async move { create_row(rows.as_ref(), &clock, &lease).await });
+        }
+        while !creating.is_empty() {
+            created(creating.join_next().await)?;
+        }
         Ok(())
     }
 
