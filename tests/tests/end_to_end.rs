@@ -415,7 +415,7 @@ fn poison_in_the_properties_file_is_named_with_its_file() {
         let mut daemon = app.start();
         assert_eq!(daemon.wait(), 1, "{key}");
         let stderr = daemon.stderr();
-        assert!(stderr.contains(key) && stderr.contains(value), "{key}: {stderr}");
+        assert!(stderr.contains(key), "{key}: {stderr}");
         assert!(stderr.contains("app.properties"), "{key}: {stderr}");
     }
     assert!(services.rows("poison").is_empty(), "nothing was begun");
