@@ -56,6 +56,7 @@ fn created(joined: Option<Result<Result<(), TableError>, JoinError>>) -> Result<
 impl Inner {
     pub(super) async fn first_sync(&self) -> Result<(), SyncError> {
         let mut leader = self.rows.is_leader();
+        let mut told = false;
         loop {
             let leases = self.list().await?;
             if !leases.is_empty() {
@@ -73,7 +74,10 @@ impl Inner {
                 })
                 .await;
             }
-            info!("the application has no leases; its leader creates them");
+            if !told {
+                info!("the application has no leases; its leader creates them");
+                told = true;
+            }
             tokio::select! {
                 changed = leader.changed() => if changed.is_err() { sleep(self.settings.first_sync_poll).await },
                 () = sleep(self.settings.first_sync_poll) => {}
