@@ -2,6 +2,7 @@
 //!
 //! Owns the form of a line and which lines are shown. stdout belongs to the commands' results.
 
+use std::collections::BTreeMap;
 use std::fmt::{self, Write as _};
 use std::io::{IsTerminal, Write as _};
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -67,18 +68,20 @@ pub fn start(format: Format, levels: Option<&str>) -> Result<(), BadLevel> {
     Ok(())
 }
 
+/// Children's lines are shown down to INFO even where we ourselves say less: whoever wants less of them says so with
+/// `childStderrLevel`, or with `child=off` here.
 fn filter(levels: &str) -> Result<Targets, BadLevel> {
-    let mut filter = Targets::new()
-        .with_target(CHILD, LevelFilter::TRACE)
-        .with_target(OURS, LevelFilter::INFO);
+    let mut targets = BTreeMap::from([(OURS, LevelFilter::INFO)]);
     for part in levels.split(',').map(str::trim).filter(|part| !part.is_empty()) {
         let (target, level) = part.split_once('=').unwrap_or((OURS, part));
-        filter = filter.with_target(
+        targets.insert(
             target.trim(),
             level_of(level.trim()).ok_or_else(|| BadLevel(part.to_owned()))?,
         );
     }
-    Ok(filter)
+    let children = targets[OURS].max(LevelFilter::INFO);
+    targets.entry(CHILD).or_insert(children);
+    Ok(targets.into_iter().collect())
 }
 
 /// Our levels, and those of logback for people who come from it.
@@ -399,10 +402,22 @@ mod tests {
         let quiet = filter("debug").unwrap();
         assert!(quiet.would_enable("multilangd_engine::leases", &Level::DEBUG));
         assert!(!quiet.would_enable("aws_config::profile", &Level::ERROR));
-        assert!(quiet.would_enable(CHILD, &Level::INFO));
         let loud = filter("warn, aws_config=trace").unwrap();
         assert!(loud.would_enable("aws_config::profile", &Level::TRACE));
         assert!(!loud.would_enable("multilangd_engine", &Level::INFO));
+    }
+
+    #[test]
+    fn children_are_heard_even_when_we_are_quiet() {
+        let quiet = filter("error").unwrap();
+        assert!(quiet.would_enable(CHILD, &Level::INFO));
+        assert!(!quiet.would_enable(CHILD, &Level::DEBUG));
+        assert!(filter("debug").unwrap().would_enable(CHILD, &Level::DEBUG));
+        assert!(
+            !filter("debug,child=off")
+                .unwrap()
+                .would_enable(CHILD, &Level::ERROR)
+        );
     }
 
     #[test]

@@ -4,6 +4,8 @@
 
 use std::sync::Arc;
 
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD as STANDARD;
 use multilangd_config::Config;
 use multilangd_core::ids::WorkerId;
 use multilangd_engine::child::{ChildCommand, kill_all};
@@ -12,20 +14,24 @@ use multilangd_engine::leases::StartError;
 use multilangd_engine::retry::{Patience, retry};
 use multilangd_engine::stream::{Stream, StreamError};
 use multilangd_engine::worker::Exit;
+use sha2::{Digest, Sha256};
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info};
 
+use crate::aws::failure::{Failure, chain};
 use crate::endpoints::Endpoints;
 use crate::signals::{End, Signals, supervise};
 use crate::wiring::{self, NotStarted, Outside};
 use crate::worlds::Worlds;
 
-/// The key of the lease table (`leasing.md 1.1`).
-const LEASE_KEY: &str = "leaseKey";
 /// The worker ended by itself, and well.
 const EXIT_DONE: u8 = 0;
 /// A child failed, or the daemon cannot work (`protocol.md 11.2`).
 const EXIT_FAILED: u8 = 1;
+/// The lease table's key (`leasing.md 1.1`).
+const LEASE_KEY: &str = "leaseKey";
+/// The key of Java's separate table for the lock (`leasing.md 5.1`).
+const COORDINATOR_KEY: &str = "key";
 
 /// Runs a worker until it ends or a signal comes. Answers the exit code. With `local`, the services there are used.
 pub async fn run(config: &Config, local: Option<&Endpoints>, signals: &mut Signals) -> u8 {
@@ -65,40 +71,26 @@ async fn work(config: &Config, local: Option<&Endpoints>, stop: &CancellationTok
             return EXIT_FAILED;
         }
     };
-    let stream = worlds.stream(None);
     info!(
         kinesis = worlds.kinesis().place,
         dynamodb = worlds.dynamodb().place,
         "{}",
         config.retrieval_reason
     );
-    let describe = || stream.describe();
-    let description = tokio::select! {
-        biased;
-        () = stop.cancelled() => return EXIT_DONE,
-        description = retry(&clock, Patience::ENDLESS, "describe the stream", describe) => description,
+    let Some(description) = stop.run_until_cancelled(describe(&worlds, config, &clock)).await else {
+        return EXIT_DONE;
     };
-    match description {
-        Ok(description) => info!(
-            stream = config.stream.name,
-            status = description.status,
-            open_shards = description.open_shards,
-            arn = description.arn,
-            "stream found"
-        ),
-        Err(StreamError::NotFound(reason)) => {
-            error!("{reason}; create the stream, or check streamName, regionName and kinesisEndpoint");
-            return EXIT_FAILED;
-        }
-        Err(error) => {
-            error!("{error}");
-            return EXIT_FAILED;
-        }
-    }
+    let Ok(arn) = description else {
+        return EXIT_FAILED;
+    };
+    let consumer_id = arn.map(|arn| consumer_id(&worlds.table_arn(&config.table_name, &arn)));
     let outside = Outside {
-        stream: Arc::new(stream),
+        stream: Arc::new(worlds.stream(consumer_id.as_deref())),
         leases: Arc::new(worlds.table(&config.table_name, LEASE_KEY)),
-        legacy_coordinator: Arc::new(worlds.table(&config.coordination.coordinator_state_table_name, "key")),
+        legacy_coordinator: Arc::new(worlds.table(
+            &config.coordination.coordinator_state_table_name,
+            COORDINATOR_KEY,
+        )),
         spawn: Arc::new(command),
         clock,
     };
@@ -107,8 +99,73 @@ async fn work(config: &Config, local: Option<&Endpoints>, stop: &CancellationTok
         Ok(Exit::ChildFailed(_) | Exit::Broken(_)) => EXIT_FAILED,
         Err(NotStarted::Leases(StartError::Stopped)) => EXIT_DONE,
         Err(error) => {
-            error!("{error}");
+            error!("{}", chain(Some(&error)));
             EXIT_FAILED
         }
+    }
+}
+
+/// It was said why there is no use in going on.
+struct Hopeless;
+
+/// Finds the stream, for as long as nobody answers. Answers its ARN, if that may be known.
+async fn describe(worlds: &Worlds, config: &Config, clock: &Clock) -> Result<Option<String>, Hopeless> {
+    let stream = worlds.stream(None);
+    match retry(clock, Patience::ENDLESS, "describe the stream", || {
+        stream.describe()
+    })
+    .await
+    {
+        Ok(description) => {
+            info!(
+                stream = config.stream.name,
+                status = description.status,
+                open_shards = description.open_shards,
+                arn = description.arn,
+                "stream found"
+            );
+            Ok(Some(description.arn))
+        }
+        // Compat: polling Java workers describe no stream, so that their policies may not allow it.
+        Err(StreamError::Refused(error)) if is_denied(error.as_ref()) => {
+            info!("{error}; going on without");
+            Ok(None)
+        }
+        Err(StreamError::NotFound(reason)) => {
+            error!("{reason}; create the stream, or check streamName, regionName and kinesisEndpoint");
+            Err(Hopeless)
+        }
+        Err(error) => {
+            error!("{error}");
+            Err(Hopeless)
+        }
+    }
+}
+
+fn is_denied(error: &(dyn std::error::Error + 'static)) -> bool {
+    error
+        .downcast_ref::<Failure>()
+        .is_some_and(|failure| failure.is("AccessDeniedException"))
+}
+
+/// `leasing.md 7.2`: names the application to the service without naming it to anybody else.
+fn consumer_id(table_arn: &str) -> String {
+    let hash = Sha256::digest(table_arn.as_bytes());
+    let mut id = format!("KCL-ConsumerId-{}", STANDARD.encode(hash));
+    id.truncate("KCL-ConsumerId-".len() + 16);
+    id
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_consumer_id_is_javas() {
+        // printf 'arn:aws:dynamodb:us-east-1:111122223333:table/app' | openssl dgst -sha256 -binary | base64 | cut -c-16
+        assert_eq!(
+            consumer_id("arn:aws:dynamodb:us-east-1:111122223333:table/app"),
+            "KCL-ConsumerId-ZY9fcFXPmpli1j8p"
+        );
     }
 }

@@ -78,6 +78,16 @@ impl Worlds {
         )
     }
 
+    /// A table's ARN, as far as it can be known without asking: in the account of the stream.
+    pub fn table_arn(&self, name: &str, stream_arn: &str) -> String {
+        let mut parts = stream_arn.split(':').skip(1);
+        let (partition, account) = (parts.next().unwrap_or("aws"), parts.nth(2).unwrap_or_default());
+        format!(
+            "arn:{partition}:dynamodb:{}:{account}:table/{name}",
+            self.dynamodb.region
+        )
+    }
+
     /// Where Kinesis is, for people.
     pub fn kinesis(&self) -> &Service {
         &self.kinesis
