@@ -87,10 +87,9 @@ async fn work(config: &Config, local: Option<&Endpoints>, stop: &CancellationTok
     let outside = Outside {
         stream: Arc::new(worlds.stream(consumer_id.as_deref())),
         leases: Arc::new(worlds.table(&config.table_name, LEASE_KEY)),
-        legacy_coordinator: Arc::new(worlds.table(
-            &config.coordination.coordinator_state_table_name,
-            COORDINATOR_KEY,
-        )),
+        legacy_coordinator: Arc::new(
+            worlds.table(&config.coordination.coordinator_state_table_name, COORDINATOR_KEY),
+        ),
         spawn: Arc::new(command),
         clock,
     };

@@ -208,10 +208,11 @@ fn worker_settings(config: &Config) -> WorkerSettings {
 
 fn level(level: LogLevel) -> Level {
     match level {
-        LogLevel::Trace => Level::TRACE,
+        // The lines nobody sees, unless everything is asked for.
+        LogLevel::Off | LogLevel::Trace => Level::TRACE,
         LogLevel::Debug => Level::DEBUG,
         LogLevel::Info => Level::INFO,
         LogLevel::Warn => Level::WARN,
-        LogLevel::Error | LogLevel::Off => Level::ERROR,
+        LogLevel::Error => Level::ERROR,
     }
 }
