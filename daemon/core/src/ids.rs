@@ -55,6 +55,15 @@ name_type!(
     WorkerId
 );
 
+/// Several shards, for a log line.
+pub fn names<'a>(shards: impl IntoIterator<Item = &'a ShardId>) -> String {
+    shards
+        .into_iter()
+        .map(ShardId::as_str)
+        .collect::<Vec<_>>()
+        .join(" ")
+}
+
 /// A Kinesis sequence number: up to 129 decimal digits, too wide for any integer type.
 ///
 /// Ordered by value; the text is kept exactly as it came.

@@ -12,7 +12,7 @@ use multilangd_core::checkpoint::Checkpoints;
 use multilangd_core::consumer::{Ending, drop_checkpointed, unfinished_parents};
 use multilangd_core::deaggregate::{Deaggregated, deaggregate};
 use multilangd_core::fetch::Answer;
-use multilangd_core::ids::{Position, ShardId};
+use multilangd_core::ids::{Position, ShardId, names};
 use multilangd_core::leases::Lease;
 use multilangd_core::stream::{Batch, ChildShard, UserRecord};
 use tokio::sync::watch;
@@ -25,7 +25,7 @@ use crate::fetch::{Fetch, FetchSettings, WorkerReadAhead};
 use crate::leases::{HeldLease, Leases, Tenure};
 use crate::progress::Progress;
 use crate::retry::{Patience, retry};
-use crate::shards::Shards;
+use crate::shards::{FinishError, Shards};
 use crate::stream::Stream;
 
 /// How shards are consumed.
@@ -81,6 +81,8 @@ enum Tenancy {
     Released,
     /// The child answered `shardEnded` but never checkpointed the end.
     EndNotCheckpointed,
+    /// The end that the reader saw cannot be right, or the reader is gone.
+    ReadAgain,
 }
 
 /// The life of one leased shard.
@@ -132,6 +134,7 @@ impl Consumer {
             match self.serve().await {
                 Ok(Tenancy::ShardFinished) => return Outcome::ShardFinished,
                 Ok(Tenancy::Released) => return Outcome::Released,
+                Ok(Tenancy::ReadAgain) => {}
                 Ok(Tenancy::EndNotCheckpointed) => {
                     error!(
                         "the child answered shardEnded without having checkpointed; the shard cannot finish and its \
@@ -187,7 +190,7 @@ impl Consumer {
                 }
                 Some(parents) => {
                     if !waited {
-                        info!(?parents, "waiting for parent shards to be finished");
+                        info!(parents = %names(&parents), "waiting for parent shards to be finished");
                     }
                     waited = true;
                 }
@@ -297,7 +300,7 @@ impl Consumer {
                 Step::Answer(None) => {
                     error!("the reader of the shard ended early, starting again");
                     child.end().await;
-                    return Ok(Tenancy::EndNotCheckpointed);
+                    return Ok(Tenancy::ReadAgain);
                 }
             }
         }
@@ -390,6 +393,16 @@ impl Consumer {
                 finished = shards.finish_shard(&tenure, children) => finished,
             };
             let Err(error) = finished else { break };
+            if error.ends_the_lease() {
+                warn!(%error, "the shard cannot be finished here; its lease is given away");
+                self.release().await;
+                return self.end(child, Ending::LeaseLost, checkpoints, store).await;
+            }
+            if matches!(error, FinishError::StillOpen(_)) {
+                warn!(%error, "reading again from the checkpoint");
+                child.end().await;
+                return Ok(Tenancy::ReadAgain);
+            }
             failures += 1;
             if failures == 1 || failures % 30 == 0 {
                 warn!(%error, failures, "the leases of the child shards could not be created yet, trying again");
@@ -413,10 +426,8 @@ impl Consumer {
                 Tenancy::EndNotCheckpointed
             });
         }
-        info!(children = ?children.iter().map(|child| &child.id).collect::<Vec<_>>(), "shard finished");
-        if let Ok(Some(lease)) = self.around.leases.read(self.shard()).await {
-            self.around.shards.queue_cleanup(&lease);
-        }
+        info!(children = %names(children.iter().map(|child| &child.id)), "shard finished");
+        self.around.shards.queue_cleanup(&self.held.lease);
         Ok(Tenancy::ShardFinished)
     }
 

@@ -13,7 +13,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use multilangd_core::ids::{HashRange, ShardId};
+use multilangd_core::ids::{HashRange, ShardId, names};
 use multilangd_core::leases::Lease;
 use multilangd_core::shards::InitialPosition;
 use multilangd_core::stream::ChildShard;
@@ -21,6 +21,7 @@ use multilangd_core::table::Write;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
+use tracing::field::display;
 use tracing::{error, info};
 
 pub use end::FinishError;
@@ -298,7 +299,8 @@ async fn write_row(rows: &dyn LeaseRows, clock: &Clock, write: &Write) -> Result
 
 async fn create_row(rows: &dyn LeaseRows, clock: &Clock, lease: &Lease) -> Result<(), TableError> {
     if write_row(rows, clock, &lease.create()).await? {
-        info!(shard = %lease.key, checkpoint = %lease.checkpoint, parents = ?lease.parents, "lease created");
+        let parents = (!lease.parents.is_empty()).then(|| display(names(&lease.parents)));
+        info!(shard = %lease.key, checkpoint = %lease.checkpoint, parents, "lease created");
     }
     Ok(())
 }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use multilangd_core::ids::ShardId;
+use multilangd_core::ids::{ShardId, names};
 use multilangd_core::leases::Lease;
 use multilangd_core::shards::{NoParents, leases_of_children, other_parents};
 use multilangd_core::stream::ChildShard;
@@ -96,7 +96,7 @@ impl Inner {
         if !self.name_children(shard, &ids).await? {
             return Err(FinishError::LeaseGone(shard.clone()));
         }
-        info!(%shard, children = ?ids, "shard read to its end; its children have leases");
+        info!(%shard, children = %names(&ids), "shard read to its end; its children have leases");
         self.rows.look_now();
         Ok(())
     }
