@@ -19,7 +19,7 @@ use multilangd_daemon::aws::credentials::{Surroundings, dummy, signing};
 use multilangd_daemon::endpoints::{self, Endpoints, Found};
 use multilangd_daemon::logs::{self, Format};
 use multilangd_daemon::put::{self, Target};
-use multilangd_daemon::run::run;
+use multilangd_daemon::run::{find_program, run};
 use multilangd_daemon::signals::Signals;
 use multilangd_daemon::worlds;
 use multilangd_engine::clock::Clock;
@@ -72,6 +72,10 @@ fn run_command(arguments: &Run) -> u8 {
     }
     arguments.warnings.iter().for_each(|warning| warn!("{warning}"));
     report(&loaded);
+    if let Err(reason) = find_program(&loaded) {
+        error!("{reason}");
+        return EXIT_CODE_CONFIGURATION;
+    }
     let Some(config) = loaded.config else {
         return EXIT_CODE_CONFIGURATION;
     };
@@ -150,6 +154,10 @@ fn validate_command(arguments: &Validate) -> u8 {
     match read_properties(&arguments.properties, arguments.local) {
         Ok(loaded) => {
             print(&render_validation(&loaded));
+            // Not an error of the file: the program may be there where it will run.
+            if let Err(reason) = find_program(&loaded) {
+                complain(&reason);
+            }
             if loaded.config.is_some() {
                 0
             } else {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD as STANDARD;
-use multilangd_config::Config;
+use multilangd_config::{Config, Effective, Loaded, Origin};
 use multilangd_core::ids::WorkerId;
 use multilangd_engine::child::{ChildCommand, kill_all};
 use multilangd_engine::clock::Clock;
@@ -33,6 +33,28 @@ const LEASE_KEY: &str = "leaseKey";
 /// The key of Java's separate table for the lock (`leasing.md 5.1`).
 const COORDINATOR_KEY: &str = "key";
 
+/// Whether the program of `executableName` is there. Java finds out at the first lease.
+pub fn find_program(loaded: &Loaded) -> Result<(), String> {
+    let Some(config) = &loaded.config else {
+        return Ok(());
+    };
+    ChildCommand::new(config.argv.clone())
+        .program_path()
+        .map(drop)
+        .map_err(|error| {
+            let of_key = |source: &&Effective| source.name == "executableName";
+            let line = match loaded.sources.iter().find(of_key).map(|source| &source.origin) {
+                Some(Origin::File { line }) => format!(":{line}"),
+                _ => String::new(),
+            };
+            format!(
+                "{}{line}: executableName = '{}': {error}",
+                loaded.file,
+                config.argv.join(" ")
+            )
+        })
+}
+
 /// Runs a worker until it ends or a signal comes. Answers the exit code. With `local`, the services there are used.
 pub async fn run(config: &Config, local: Option<&Endpoints>, signals: &mut Signals) -> u8 {
     let stop = CancellationToken::new();
@@ -50,10 +72,6 @@ pub async fn run(config: &Config, local: Option<&Endpoints>, signals: &mut Signa
 async fn work(config: &Config, local: Option<&Endpoints>, stop: &CancellationToken) -> u8 {
     let clock = Clock::real();
     let command = ChildCommand::new(config.argv.clone());
-    if let Err(error) = command.program_path() {
-        error!("executableName = {}: {error}", config.executable_name);
-        return EXIT_FAILED;
-    }
     let worker: WorkerId = match &config.worker_id {
         Some(id) => id.as_str().into(),
         None => clock.chance(multilangd_core::rng::Rng::uuid).into(),
