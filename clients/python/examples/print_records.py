@@ -15,27 +15,28 @@ from multilangd import Checkpointer, Processor, Records, Shard, run  # noqa: E40
 
 
 class PrintRecords(Processor):
+    """Prints to stdout, which is harmless: it goes to stderr, and the daemon shows it with the shard in front."""
+
     def initialize(self, shard: Shard) -> None:
-        self.shard_id = shard.shard_id
-        print(f"{self.shard_id}  starts after {shard.sequence_number}")
+        print(f"starts after {shard.sequence_number}")
 
     def process_records(self, records: Records, checkpointer: Checkpointer) -> None:
         for record in records:
             text = record.data.decode("utf-8", "backslashreplace")
             arrival = record.approximate_arrival_timestamp
             clock = f"{arrival:%H:%M:%S}" if arrival else "--:--:--"
-            print(f"{self.shard_id}  {clock}  {record.partition_key:<12}  {text}")
+            print(f"{clock}  {record.partition_key:<12}  {text}")
         checkpointer.checkpoint()
 
     def lease_lost(self) -> None:
-        print(f"{self.shard_id}  belongs to another worker now")
+        print("lease lost")
 
     def shard_ended(self, checkpointer: Checkpointer) -> None:
-        print(f"{self.shard_id}  has ended")
-        checkpointer.checkpoint()
+        print("the shard has ended")
+        checkpointer.checkpoint()  # only now may the shards that follow it start
 
     def shutdown_requested(self, checkpointer: Checkpointer) -> None:
-        print(f"{self.shard_id}  stops")
+        print("asked to stop")
         checkpointer.checkpoint()
 
 

@@ -18,7 +18,7 @@ from multilangd import Checkpointer, Processor, Records, Shard, run  # noqa: E40
 
 class WordCount(Processor):
     def initialize(self, shard: Shard) -> None:
-        self.shard_id = shard.shard_id
+        print(f"counting the words of {shard.shard_id}")
         self.words: Counter[str] = Counter()
 
     def process_records(self, records: Records, checkpointer: Checkpointer) -> None:
