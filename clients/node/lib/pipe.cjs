@@ -35,7 +35,7 @@ class Pipe {
     const write = stdout.write.bind(stdout);
     stdout.on("error", () => {}); // the callback of write is told too
     process.stderr.on("error", () => {}); // nobody reads it: the daemon is gone, and stdin says so
-    // Compat: a subprocess that inherits file descriptor 1 still writes to the daemon; complete lines are skipped there.
+    // A subprocess that inherits file descriptor 1 still writes to the daemon; complete lines are skipped there.
     stdout.write = process.stderr.write.bind(process.stderr);
     Object.defineProperty(process, "stdout", { value: process.stderr, configurable: true, enumerable: true });
     return new Pipe(process.stdin, write);
