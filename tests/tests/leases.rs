@@ -548,7 +548,7 @@ async fn a_crashed_leader_is_followed_by_another_after_the_failover_time() {
     );
     until_held(&other, &["s-1", "s-2"]).await;
     assert!(
-        crashed.elapsed() < Duration::from_secs(25),
+        crashed.elapsed() < Duration::from_secs(23),
         "took {:?}",
         crashed.elapsed()
     );

@@ -115,6 +115,16 @@ pub enum Move {
         /// Its next owner.
         to: WorkerId,
     },
+    /// Give a lease that has expired to the worker, unless its owner renews it after all.
+    ///
+    /// Compat: Java assigns an expired lease with 2.5, which an owner that comes back to life in that moment does
+    /// not defeat: both then hold it until that owner's next renewal. Ours also expects the counter.
+    Reassign {
+        /// The lease as it was seen.
+        lease: Lease,
+        /// Its next owner.
+        to: WorkerId,
+    },
     /// Ask its owner to hand it over (`leasing.md 2.6`).
     RequestHandOff {
         /// The lease as it was seen.
@@ -133,14 +143,16 @@ impl Move {
     /// The lease as it was seen.
     pub fn lease(&self) -> &Lease {
         match self {
-            Self::Assign { lease, .. } | Self::RequestHandOff { lease, .. } => lease,
+            Self::Assign { lease, .. }
+            | Self::Reassign { lease, .. }
+            | Self::RequestHandOff { lease, .. } => lease,
         }
     }
 
     /// Its next owner.
     pub fn to(&self) -> &WorkerId {
         match self {
-            Self::Assign { to, .. } | Self::RequestHandOff { to, .. } => to,
+            Self::Assign { to, .. } | Self::Reassign { to, .. } | Self::RequestHandOff { to, .. } => to,
         }
     }
 
@@ -148,6 +160,7 @@ impl Move {
     pub fn write(&self) -> Write {
         match self {
             Self::Assign { lease, to } => lease.assign(to),
+            Self::Reassign { lease, to } => lease.take_expired(to),
             Self::RequestHandOff { lease, to } => {
                 lease.request_hand_off(to).unwrap_or_else(|| lease.assign(to))
             }
@@ -169,6 +182,8 @@ pub fn plan(view: &View, settings: &AssignmentSettings, balance: bool, rng: &mut
         let graceful = settings.graceful_hand_off && !seen.is_free && !lease.checkpoint.is_shard_end();
         if graceful {
             Move::RequestHandOff { lease, to }
+        } else if seen.is_free && lease.actual_owner().is_some() {
+            Move::Reassign { lease, to }
         } else {
             Move::Assign { lease, to }
         }

@@ -195,8 +195,11 @@ impl Assignment {
                     let lease = item.and_then(|item| self.rows.lease_in(&item));
                     let lease = lease.unwrap_or_else(|| step.lease().after(&step.write()));
                     match &step {
-                        Move::Assign { to, .. } if *to == self.me => debug!(%shard, ?from, "lease assigned"),
+                        Move::Assign { to, .. } | Move::Reassign { to, .. } if *to == self.me => {
+                            debug!(%shard, ?from, "lease assigned")
+                        }
                         Move::Assign { .. } => info!(%shard, %to, ?from, "lease assigned"),
+                        Move::Reassign { .. } => info!(%shard, %to, ?from, "expired lease assigned"),
                         Move::RequestHandOff { .. } => info!(%shard, %to, ?from, "hand-off requested"),
                     }
                     memory

@@ -226,13 +226,14 @@ impl Leases {
     }
 
     /// Ends a requested hand-off: the lease goes to [`HeldLease::hand_over_to`] (`leasing.md 2.5`) and is no longer
-    /// held. After an error it still is.
+    /// held, from the moment this is asked for. After an error nobody knows whose it is by its row; it is no longer
+    /// renewed.
     pub async fn hand_over(&self, tenure: &Tenure) -> Result<(), TableError> {
         self.give_away(tenure).await
     }
 
     /// Gives the lease back to nobody (`leasing.md 2.7`), or to the next owner if a hand-off was requested; it is no
-    /// longer held. After an error it still is.
+    /// longer held, as with [`Leases::hand_over`].
     pub async fn give_back(&self, tenure: &Tenure) -> Result<(), TableError> {
         self.give_away(tenure).await
     }

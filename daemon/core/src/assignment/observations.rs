@@ -13,6 +13,8 @@ use crate::worker_metrics::WorkerMetrics;
 #[derive(Clone, Debug, Default)]
 pub struct Observations {
     leases: BTreeMap<ShardId, Observed>,
+    /// Workers that let all their leases expire, and the report they had given by then.
+    silent: BTreeMap<WorkerId, Option<i64>>,
 }
 
 #[derive(Clone, Debug)]
@@ -21,14 +23,14 @@ struct Observed {
     owner: Option<WorkerId>,
     checkpoint_owner: Option<WorkerId>,
     renewed: Option<Instant>,
-    /// Assigned by us, and its new owner was not yet seen to renew it.
+    /// It has a new owner, who was not yet seen to renew it.
     is_new: bool,
     hand_off_deadline: Option<Instant>,
 }
 
 impl Observed {
-    fn is_owned(&self) -> bool {
-        self.checkpoint_owner.is_some() || self.owner.is_some()
+    fn actual_owner(&self) -> Option<&WorkerId> {
+        self.checkpoint_owner.as_ref().or(self.owner.as_ref())
     }
 
     /// How long the counter may stand still. A worker that was just given a lease has to find it first.
@@ -61,7 +63,7 @@ impl Observations {
             .into_iter()
             .map(|lease| self.judge(lease, settings, began))
             .collect();
-        let workers = active(&leases, reports, me, settings, ended_s);
+        let workers = self.active(&leases, reports, me, settings, ended_s);
         View { leases, workers }
     }
 
@@ -89,12 +91,53 @@ impl Observations {
         let deadlines = self
             .leases
             .values()
-            .filter(|lease| lease.is_owned())
+            .filter(|lease| lease.actual_owner().is_some())
             .flat_map(|lease| {
                 let expiry = lease.renewed.map(|renewed| renewed + lease.patience(settings));
                 [expiry, lease.hand_off_deadline].into_iter().flatten()
             });
         deadlines.filter(|deadline| *deadline >= now).min()
+    }
+
+    /// The workers that may get leases: valid, fresh, not failing, and alive.
+    ///
+    /// Compat: a worker that let all its leases expire is taken for dead until it reports again. Java gives it leases
+    /// until its last report is two report intervals old (60 s).
+    fn active(
+        &mut self,
+        leases: &[Seen],
+        reports: Vec<WorkerMetrics>,
+        me: Option<&WorkerId>,
+        settings: &AssignmentSettings,
+        now_s: i64,
+    ) -> Vec<WorkerMetrics> {
+        let mut renews: BTreeMap<&WorkerId, bool> = BTreeMap::new();
+        for seen in leases {
+            if let Some(owner) = seen.lease.actual_owner() {
+                *renews.entry(owner).or_default() |= !seen.is_free;
+            }
+        }
+        let before = std::mem::take(&mut self.silent);
+        // Two rows of one worker (in both layouts at once, trap 43) count as one.
+        let mut by_worker: BTreeMap<WorkerId, WorkerMetrics> = BTreeMap::new();
+        for report in reports {
+            let is_me = me == Some(&report.worker);
+            let was_silent = before.get(&report.worker) == Some(&report.updated_s);
+            let renews = renews.get(&report.worker).copied();
+            let is_silent = renews == Some(false) || (was_silent && renews.is_none());
+            if is_silent {
+                self.silent.insert(report.worker.clone(), report.updated_s);
+            }
+            let is_alive = is_me || (!is_silent && report.is_fresh(now_s, 2 * settings.report_interval));
+            if is_alive && report.is_valid() && !report.is_failing() {
+                by_worker.insert(report.worker.clone(), report);
+            }
+        }
+        let mut workers: Vec<WorkerMetrics> = by_worker.into_values().collect();
+        if let Some(me) = me.filter(|me| workers.iter().all(|report| report.worker != **me)) {
+            workers.push(WorkerMetrics::unmeasured(me.clone(), now_s));
+        }
+        workers
     }
 
     fn judge(&self, lease: Lease, settings: &AssignmentSettings, now: Instant) -> Seen {
@@ -133,7 +176,9 @@ fn observe(before: Option<Observed>, lease: &Lease, settings: &AssignmentSetting
         .and_then(|before| before.hand_off_deadline);
     let (renewed, is_new) = match &before {
         None => (lease.actual_owner().map(|_| now), false),
-        Some(before) if lease.counter > before.counter => (Some(now), before.is_new && !same_owners),
+        Some(before) if lease.counter > before.counter => {
+            (Some(now), before.actual_owner() != lease.actual_owner())
+        }
         Some(before) => (before.renewed, before.is_new),
     };
     Observed {
@@ -144,40 +189,4 @@ fn observe(before: Option<Observed>, lease: &Lease, settings: &AssignmentSetting
         is_new,
         hand_off_deadline: old_deadline.or(new_deadline),
     }
-}
-
-/// The workers that may get leases: valid, fresh, not failing, and alive.
-///
-/// Compat: a worker whose leases have all expired is taken for dead at once. Java gives it leases until its last
-/// report is two report intervals old (60 s).
-fn active(
-    leases: &[Seen],
-    reports: Vec<WorkerMetrics>,
-    me: Option<&WorkerId>,
-    settings: &AssignmentSettings,
-    now_s: i64,
-) -> Vec<WorkerMetrics> {
-    let mut renews: BTreeMap<&WorkerId, bool> = BTreeMap::new();
-    for seen in leases {
-        if let Some(owner) = seen.lease.actual_owner() {
-            *renews.entry(owner).or_default() |= !seen.is_free;
-        }
-    }
-    let usable = |report: &WorkerMetrics| {
-        let fresh = report.is_fresh(now_s, 2 * settings.report_interval);
-        let alive = renews.get(&report.worker).copied().unwrap_or(true);
-        let is_me = me == Some(&report.worker);
-        report.is_valid() && !report.is_failing() && (is_me || (fresh && alive))
-    };
-    // Two rows of one worker (in both layouts at once, trap 43) count as one.
-    let by_worker: BTreeMap<WorkerId, WorkerMetrics> = reports
-        .into_iter()
-        .filter(usable)
-        .map(|report| (report.worker.clone(), report))
-        .collect();
-    let mut workers: Vec<WorkerMetrics> = by_worker.into_values().collect();
-    if let Some(me) = me.filter(|me| workers.iter().all(|report| report.worker != **me)) {
-        workers.push(WorkerMetrics::unmeasured(me.clone(), now_s));
-    }
-    workers
 }

@@ -52,6 +52,16 @@ fn a_slow_scan_makes_no_lease_look_older_than_it_is() {
 }
 
 #[test]
+fn an_expired_lease_is_reassigned_only_if_its_owner_stays_silent() {
+    let mut table = table("s1=dead s2=me", "me");
+    table.look(0, None);
+    table.renew("me");
+    let view = table.look(10_001, None);
+    let moves = plan(&view, &table.settings, false, &mut Rng::new(1));
+    assert_eq!(moves[0].write(), table.leases[0].take_expired(&"me".into()));
+}
+
+#[test]
 fn a_renewed_lease_never_expires() {
     let mut table = table("s1=alive", "me alive");
     for second in 0..60 {
@@ -65,6 +75,23 @@ fn a_worker_whose_leases_have_all_expired_gets_none() {
     let mut table = table("s1=dead s2=dead s3", "me dead");
     table.moves(0);
     assert_eq!(table.moves(11_000), ["s3 -> me", "s1 -> me", "s2 -> me"]);
+}
+
+#[test]
+fn a_worker_that_let_its_leases_expire_gets_none_before_it_reports_again() {
+    let mut table = table("s1=dead", "me dead");
+    table.moves(0);
+    assert_eq!(table.moves(11_000), ["s1 -> me"]);
+    table.assign("s1", "me", 11_000);
+    table.leases.push(Lease::new(
+        "s2".into(),
+        Position::TrimHorizon,
+        BTreeSet::new(),
+        None,
+    ));
+    assert_eq!(table.moves(12_000), ["s2 -> me"]);
+    table.workers[1].updated_s = Some(NOW_S + 1);
+    assert_eq!(table.moves(13_000), ["s2 -> dead"]);
 }
 
 #[test]
@@ -148,6 +175,20 @@ fn a_pending_hand_off_is_left_alone_until_its_deadline() {
         table.renew("a");
     }
     assert_eq!(table.moves(40_000), ["s1 -> b"]);
+}
+
+#[test]
+fn the_next_owner_after_a_hand_off_has_an_interval_to_find_the_lease() {
+    let mut table = table("s1=b s2=a", "a b");
+    table.leases[0].checkpoint_owner = Some("a".into());
+    table.moves(0);
+    table.renew("a");
+    table.leases[0].checkpoint_owner = None;
+    assert!(table.moves(2_000).is_empty());
+    table.renew("a");
+    assert!(table.moves(13_000).is_empty());
+    table.renew("a");
+    assert_eq!(table.moves(22_001), ["s1 -> a"]);
 }
 
 #[test]
@@ -287,7 +328,7 @@ fn random_table(seed: u64) -> Table {
 
 fn show(moves: &[Move]) -> Vec<String> {
     let line = |step: &Move| {
-        let arrow = if matches!(step, Move::Assign { .. }) {
+        let arrow = if matches!(step, Move::Assign { .. } | Move::Reassign { .. }) {
             "->"
         } else {
             "=>"

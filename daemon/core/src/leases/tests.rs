@@ -317,6 +317,18 @@ fn giving_back_leaves_no_owner_but_in_a_hand_off_the_next_one() {
 }
 
 #[test]
+fn a_holder_that_gives_away_also_expects_its_own_counter() {
+    let me = WorkerId::from("w-A");
+    let mut expected = parts(lease().evict());
+    expected.0.push(Condition::Equals("leaseCounter", Value::n(4711)));
+    assert_eq!(parts(lease().give_away(&me)), expected);
+    let pending = handed_over("w-A", "w-B");
+    let mut expected = parts(pending.assign(&"w-B".into()));
+    expected.0.push(Condition::Equals("leaseCounter", Value::n(4711)));
+    assert_eq!(parts(pending.give_away(&me)), expected);
+}
+
+#[test]
 fn children_and_hash_range_are_written_without_the_counter() {
     let key = ShardId::from("shardId-000000000007");
     let children = BTreeSet::from([ShardId::from("s-8"), ShardId::from("s-9")]);

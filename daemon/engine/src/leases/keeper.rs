@@ -65,6 +65,8 @@ struct Holding {
     waiting: VecDeque<Operation>,
     /// The last renewal had no answer; said once per streak.
     is_unsure: bool,
+    /// It is being given away, and no longer counts as held: the next owner may start before our answer arrives.
+    is_leaving: bool,
 }
 
 /// How the keeper keeps time.
@@ -152,7 +154,11 @@ impl Keeper {
                 false
             }
             Message::Checkpoint(tenure, position, reply) => {
-                match self.holdings.get_mut(&tenure) {
+                match self
+                    .holdings
+                    .get_mut(&tenure)
+                    .filter(|holding| !holding.is_leaving)
+                {
                     Some(holding) => {
                         holding.waiting.push_back(Operation::Checkpoint(position, reply));
                         self.start_next(&tenure);
@@ -238,6 +244,7 @@ impl Keeper {
             is_busy: false,
             waiting: VecDeque::new(),
             is_unsure: false,
+            is_leaving: false,
         };
         self.holdings.insert(tenure, holding);
     }
@@ -319,6 +326,8 @@ impl Keeper {
                 });
             }
             Operation::GiveAway(reply) => {
+                holding.is_leaving = true;
+                self.publish();
                 self.operations.spawn(async move {
                     let verdict = operator.give_away(lease).await;
                     Finished {
@@ -387,11 +396,16 @@ impl Keeper {
         match answered {
             Answered::Renew | Answered::Found => {}
             Answered::Checkpoint(reply, result) => drop(reply.send(result)),
-            Answered::GiveAway(Some(reply)) => drop(reply.send(given)),
-            Answered::GiveAway(None) => {
-                if let Err(error) = given {
-                    warn!(shard = %tenure.shard, %error, "the lease could not be given back; it expires by itself");
-                    self.remove(&tenure);
+            Answered::GiveAway(reply) => {
+                // Whatever became of the write: who gives a lease away must stop renewing it (trap 47).
+                self.remove(&tenure);
+                match (reply, given) {
+                    (Some(reply), given) => drop(reply.send(given)),
+                    (None, Ok(())) => {}
+                    (None, Err(error)) => warn!(
+                        shard = %tenure.shard, %error,
+                        "the lease could not be given back; it expires by itself"
+                    ),
                 }
             }
         }
@@ -495,7 +509,8 @@ impl Keeper {
     }
 
     fn snapshot(&self) -> Held {
-        let held = self.holdings.iter().map(|(tenure, holding)| HeldLease {
+        let held = self.holdings.iter().filter(|(_, holding)| !holding.is_leaving);
+        let held = held.map(|(tenure, holding)| HeldLease {
             tenure: tenure.clone(),
             hand_over_to: holding.lease.hand_over_to(self.me()).cloned(),
             lease: holding.lease.clone(),

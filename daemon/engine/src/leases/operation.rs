@@ -124,7 +124,7 @@ impl Operator {
         };
         for _ in 0..WRITES_MAX {
             let next = lease.hand_over_to(&self.me).cloned();
-            let write = next.as_ref().map_or_else(|| lease.evict(), |to| lease.assign(to));
+            let write = lease.give_away(&self.me);
             let attempt = retry(&self.clock, patience, "giving a lease away", || async {
                 match self.write(&lease, &write).await {
                     Answer::Failed(error) => Err(error),
