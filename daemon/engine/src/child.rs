@@ -6,12 +6,14 @@
 
 mod before_exec;
 mod error;
+mod groups;
 mod output;
 mod process;
 mod session;
 
 pub use error::{ChildError, Departure};
-pub use process::{ChildCommand, kill_all};
+pub use groups::kill_all;
+pub use process::ChildCommand;
 pub use session::{ChildEnd, ChildSession, Ending, SessionSettings};
 
 use async_trait::async_trait;

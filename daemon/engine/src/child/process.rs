@@ -3,7 +3,6 @@
 //! Owns starting, signalling and reaping. An ended child stays a zombie until its [`Process`] is dropped, so that its
 //! process group's number cannot come to mean somebody else while it may still be signalled.
 
-use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::io;
 use std::os::unix::ffi::OsStrExt;
@@ -21,7 +20,7 @@ use tokio::process::{ChildStderr, ChildStdin, ChildStdout};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, oneshot};
 
-use super::{Process, Spawn, Spawned};
+use super::{Process, Spawn, Spawned, groups};
 
 /// Starts the program of `executableName`. Environment and working directory are the daemon's.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -123,6 +122,8 @@ fn find(program: &str, path: &OsStr) -> io::Result<PathBuf> {
 #[async_trait]
 impl Spawn for ChildCommand {
     async fn spawn(&self, _shard: &ShardId) -> io::Result<Spawned> {
+        // Before it starts: if the daemon was made to ignore this signal, the kernel would reap the child in its place.
+        drop(signal(SignalKind::child())?);
         let (reply, answer) = oneshot::channel();
         let request = Request {
             command: self.clone(),
@@ -175,19 +176,6 @@ fn spawner() -> io::Result<mpsc::Sender<Request>> {
     Ok(SPAWNER.get_or_init(|| requests).clone())
 }
 
-/// The groups of all children that have not been reaped.
-static GROUPS: Mutex<BTreeSet<i32>> = Mutex::new(BTreeSet::new());
-
-/// Kills every child, and every process in its group, that is still there. For the moment before the daemon exits without having
-/// ended them one by one.
-pub fn kill_all() {
-    for group in GROUPS.lock().unwrap_or_else(PoisonError::into_inner).iter() {
-        if let Some(group) = Pid::from_raw(*group) {
-            let _gone_already = kill_process_group(group, Signal::KILL);
-        }
-    }
-}
-
 /// A child that runs, or has ended and not been reaped. Dropping it kills its group.
 struct RealProcess {
     child: Child,
@@ -198,10 +186,7 @@ struct RealProcess {
 impl RealProcess {
     fn new(child: Child) -> Self {
         let group = Pid::from_child(&child);
-        GROUPS
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .insert(group.as_raw_nonzero().get());
+        groups::add(group);
         Self {
             child,
             group,
@@ -260,10 +245,7 @@ impl Process for RealProcess {
 impl Drop for RealProcess {
     fn drop(&mut self) {
         self.signal(Signal::KILL);
-        GROUPS
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .remove(&self.group.as_raw_nonzero().get());
+        groups::remove(self.group);
         if matches!(self.child.try_wait(), Ok(None)) {
             // Killed, but not gone yet: that takes the kernel a moment, or longer if the child hangs in a system call.
             let pid = self.group;

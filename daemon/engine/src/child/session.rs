@@ -330,13 +330,13 @@ impl ChildSession {
         action: Action,
         checkpointing: &mut Checkpointing<'_>,
     ) -> Result<(), ChildError> {
-        let room = self.out.len() + REPLIES_BYTES_MAX;
+        let mut action_left = self.out.len();
         let mut reply_deadline = self.reply_deadline();
         let mut gone_deadline = None;
         loop {
             let event = match self.early.pop_front() {
                 Some(request) => Event::Message(FromChild::Checkpoint(request)),
-                None => self.event(room, reply_deadline, gone_deadline).await,
+                None => self.event(action_left, reply_deadline, gone_deadline).await,
             };
             match event {
                 Event::Message(message) => {
@@ -352,7 +352,10 @@ impl ChildSession {
                     // Compat: counted from the last message, as in Java, and not while a checkpoint is stored.
                     reply_deadline = self.reply_deadline();
                 }
-                Event::Written(Ok(bytes)) => self.written += bytes,
+                Event::Written(Ok(bytes)) => {
+                    self.written += bytes;
+                    action_left = action_left.saturating_sub(bytes);
+                }
                 Event::Written(Err(error)) => {
                     self.closed_input(&error);
                     gone_deadline.get_or_insert(Instant::now() + self.settings.exit_patience);
@@ -372,13 +375,13 @@ impl ChildSession {
     /// What happens next while an answer is owed.
     async fn event(
         &mut self,
-        room: usize,
+        action_left: usize,
         reply_deadline: Option<Instant>,
         gone_deadline: Option<Instant>,
     ) -> Event {
         let unwritten = &self.out[self.written..];
         // Hearing more makes more replies; a child that does not read them is not heard until it does.
-        let may_hear = unwritten.len() < room;
+        let may_hear = unwritten.len() - action_left < REPLIES_BYTES_MAX;
         tokio::select! {
             biased;
             message = self.messages.recv(), if may_hear => match message {
@@ -461,9 +464,9 @@ impl ChildSession {
     }
 
     fn reply(&mut self, request: &CheckpointRequest, error: Option<&str>) {
-        // What is written already makes room, or a child that checkpoints for ever within one action grows the buffer.
-        if self.written == self.out.len() {
-            self.out.clear();
+        // What is written makes room, or a child that checkpoints for ever within one action grows the buffer.
+        if self.written >= REPLIES_BYTES_MAX.min(self.out.len()) {
+            self.out.drain(..self.written);
             self.written = 0;
         }
         write::checkpoint_reply(&mut self.out, request, error);

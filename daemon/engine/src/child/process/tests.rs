@@ -236,7 +236,7 @@ async fn a_dropped_child_leaves_no_zombie() {
 }
 
 #[tokio::test]
-async fn a_daemon_killed_with_sigkill_takes_its_children_along() {
+async fn a_daemon_killed_with_sigkill_takes_its_children_and_theirs_along() {
     let test = "child::process::tests::hold_a_child_until_killed";
     let mut daemon = Command::new(std::env::current_exe().unwrap())
         .args(["--ignored", "--exact", test, "--nocapture", "--test-threads=1"])
@@ -244,33 +244,63 @@ async fn a_daemon_killed_with_sigkill_takes_its_children_along() {
         .spawn()
         .unwrap();
     let mut lines = BufReader::new(daemon.stdout.take().unwrap()).lines();
-    let pid: u32 = lines
+    let (child, grandchild): (u32, u32) = lines
         .by_ref()
         .map(Result::unwrap)
-        .find_map(|line| line.split_once("child=").map(|(_, pid)| pid.parse().unwrap()))
-        .expect("the other process says which child it has");
-    assert_eq!(family(pid), Some((daemon.id(), pid)));
+        .find_map(|line| {
+            let (child, grandchild) = line.strip_prefix("holding ")?.split_once(' ')?;
+            Some((child.parse().unwrap(), grandchild.parse().unwrap()))
+        })
+        .expect("the other process says which children it has");
+    assert_eq!(family(child), Some((daemon.id(), child)));
+    assert_eq!(family(grandchild), Some((child, child)));
 
     daemon.kill().unwrap(); // SIGKILL
     daemon.wait().unwrap();
-    is_gone(pid).await;
+    is_gone(child).await;
+    is_gone(grandchild).await;
 }
 
 #[tokio::test]
 #[ignore = "the other process of the test above"]
-#[expect(clippy::print_stdout, reason = "how it says which child it has")]
+#[expect(clippy::print_stdout, reason = "how it says which children it has")]
 async fn hold_a_child_until_killed() {
-    // It ignores everything that it can ignore.
-    let mut child = spawn(&[
-        "sh",
-        "-c",
-        "trap '' HUP INT TERM PIPE; echo; while :; do sleep 1; done",
-    ])
-    .await
-    .unwrap();
-    child.stdout.read_u8().await.unwrap();
-    println!("\nchild={}", child.process.id().unwrap());
+    // It ignores everything that it can ignore, and so does what it starts. Others came and went before it.
+    drop(spawn(&["true"]).await.unwrap());
+    let deaf = "trap '' HUP INT TERM PIPE; sleep 600 & echo $!; while :; do wait; done";
+    let other = spawn(&["true"]).await.unwrap();
+    let mut child = spawn(&["sh", "-c", deaf]).await.unwrap();
+    drop(other);
+    let grandchild = first_number(&mut child).await;
+    println!("\nholding {} {grandchild}", child.process.id().unwrap());
     tokio::time::sleep(SOON).await;
+}
+
+#[tokio::test]
+async fn a_guard_does_not_keep_what_the_daemon_writes_to_open() {
+    drop(spawn(&["true"]).await.unwrap());
+    let guards: Vec<u32> = std::fs::read_dir("/proc")
+        .unwrap()
+        .filter_map(|entry| entry.unwrap().file_name().to_str()?.parse().ok())
+        .filter(|pid| family(*pid).is_some_and(|(parent, _)| parent == std::process::id()))
+        .filter(|pid| {
+            let arguments = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+            arguments.ends_with(b"\0multilangd-guard\0")
+        })
+        .collect();
+    let [guard] = guards[..] else {
+        panic!("one guard, not {guards:?}")
+    };
+    assert_eq!(
+        family(guard),
+        Some((std::process::id(), guard)),
+        "a Ctrl-C for our group does not reach it"
+    );
+    let open = |fd| std::fs::read_link(format!("/proc/{guard}/fd/{fd}")).unwrap();
+    assert_eq!(
+        [open(1), open(2)],
+        [Path::new("/dev/null"), Path::new("/dev/null")]
+    );
 }
 
 // --- what the tests above are told with
