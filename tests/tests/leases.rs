@@ -596,6 +596,28 @@ async fn the_lock_is_renewed_well_within_its_duration() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_minute_of_quiet_costs_few_calls() {
+    let table = FakeTable::existing("app");
+    let leases = one_held(&table).await;
+    let follower = start(&table, "follower").await;
+    sleep(Duration::from_secs(1)).await;
+    table.forget_calls();
+    sleep(Duration::from_secs(60)).await;
+    let calls = table.calls();
+    let count = |is: &dyn Fn(&Call) -> bool| calls.iter().filter(|(_, call)| is(call)).count();
+    // Renewals (18), heartbeats (24), metrics of both (4).
+    assert_eq!(count(&|call| matches!(call, Call::Write(_))), 46);
+    // The leader's looks.
+    assert_eq!(count(&|call| matches!(call, Call::Scan)), 30);
+    // Discovery of both.
+    assert_eq!(count(&|call| matches!(call, Call::Query)), 60);
+    // The follower's looks at the lock.
+    assert_eq!(count(&|call| matches!(call, Call::Get(_))), 30);
+    assert_eq!(count(&|call| matches!(call, Call::Describe | Call::Create)), 0);
+    drop((leases, follower));
+}
+
+#[tokio::test(start_paused = true)]
 async fn throughput_goes_into_the_row_with_the_renewal() {
     let table = FakeTable::existing("app");
     let leases = one_held(&table).await;

@@ -64,6 +64,12 @@ impl Leadership {
         self.clock.chance(|rng| rng.uuid())
     }
 
+    /// Tells whether this worker leads; wakes nobody, and is `false`, if that is known already.
+    fn say(&self, leads: bool) -> bool {
+        self.is_leader
+            .send_if_modified(|said| std::mem::replace(said, leads) != leads)
+    }
+
     /// Somebody else's lock, or nobody's.
     async fn look(&self, progress: &mut Progress) {
         let row = match self.read().await {
@@ -120,7 +126,7 @@ impl Leadership {
             progress.next = Instant::now();
             return;
         }
-        if !self.is_leader.send_replace(true) {
+        if self.say(true) {
             info!(worker = %self.me, lock_ms = self.duration().as_millis() as u64, "became leader");
         }
         progress.next = progress
@@ -167,13 +173,13 @@ impl Leadership {
     fn resign(&self, progress: &mut Progress, why: &str) {
         progress.lock.lost();
         progress.next = Instant::now();
-        if self.is_leader.send_replace(false) {
+        if self.say(false) {
             warn!(worker = %self.me, why, "no longer leader");
         }
     }
 
     async fn release(&self, progress: &mut Progress) {
-        let was_leader = self.is_leader.send_replace(false);
+        let was_leader = self.say(false);
         let Some(write) = progress.lock.release(&self.me) else {
             return;
         };
