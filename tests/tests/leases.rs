@@ -268,6 +268,24 @@ async fn a_stop_ends_a_start_that_waits() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_worker_id_that_would_overwrite_another_row_is_refused() {
+    let table = FakeTable::existing("app");
+    for worker in [
+        "Leader",
+        "Migration3.0",
+        "TableMigration3.5",
+        "shardId-000000000000",
+        "",
+    ] {
+        assert!(
+            matches!(try_start(&table, worker).await, Err(StartError::WorkerId(_))),
+            "{worker}"
+        );
+    }
+    assert!(table.calls().is_empty());
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_fleet_of_2x_workers_is_not_joined() {
     let table = FakeTable::existing("app");
     let text = |name: &str, text: &str| (name.to_owned(), Value::s(text));
@@ -640,6 +658,17 @@ async fn stop_taking_keeps_what_is_held_and_takes_nothing_more() {
     create(&leases, &["s-2"]).await;
     sleep(Duration::from_secs(30)).await;
     assert!(holds(&leases, "s-1") && !holds(&leases, "s-2"));
+    assert_eq!(lease(&table, "s-2").owner, None);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lease_that_was_assigned_to_a_leaving_worker_is_given_back_by_it() {
+    let table = FakeTable::existing("app");
+    let leases = one_held(&table).await;
+    leases.stop_taking().await;
+    table.apply(&new_lease("s-2").create()).unwrap();
+    table.apply(&new_lease("s-2").assign(&"me".into())).unwrap();
+    leases.stop().await;
     assert_eq!(lease(&table, "s-2").owner, None);
 }
 

@@ -188,6 +188,7 @@ impl Assignment {
             });
         }
         let mut won = Vec::new();
+        let mut failed = 0;
         while let Some(Ok((step, sent, answer))) = writes.join_next().await {
             let (shard, to, from) = (step.shard(), step.to(), step.lease().actual_owner());
             match answer {
@@ -214,7 +215,11 @@ impl Assignment {
                     debug!(%shard, "the lease changed before it could be assigned")
                 }
                 Err(error) => {
-                    warn!(%shard, %to, %error, "the lease could not be assigned, trying again");
+                    failed += 1;
+                    // A table that fails fails for all leases: it is said of the first.
+                    if failed == 1 {
+                        warn!(%shard, %to, %error, "the lease could not be assigned, trying again");
+                    }
                     // Applied unseen, it may be ours: discovery finds out.
                     self.signals.discover.notify_one();
                 }

@@ -13,7 +13,7 @@ use multilangd_core::leases::Lease;
 use multilangd_core::table::{Item, Write};
 use tokio::sync::{Mutex, Notify, mpsc, oneshot, watch};
 use tokio::task::JoinSet;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use crate::child::CheckpointError;
@@ -28,6 +28,9 @@ mod start;
 pub(crate) use keeper::Message;
 pub(crate) use rows::{Found, Rows};
 pub use start::StartError;
+
+/// The look at the table of a worker that leaves must not hold up its exit.
+const LAST_SCAN_MAX: Duration = Duration::from_secs(2);
 
 /// One uninterrupted holding of a lease: a lost and re-acquired lease is another tenure (`leasing.md 3.2`).
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -281,14 +284,23 @@ impl Leases {
         while tasks.reporting.join_next().await.is_some() {}
     }
 
-    /// The end, after the consumers' end: gives back what is still held, lets a leader hand it to others, releases
-    /// the lock, and waits for all tasks.
-    pub async fn stop(&self) {
-        self.stop_taking().await;
+    async fn give_all_away(&self) {
         let (reply, all_given) = oneshot::channel();
         if self.inner.keeper.send(Message::GiveAwayAll(reply)).await.is_ok() {
             let _all = all_given.await;
         }
+    }
+
+    /// The end, after the consumers' end: gives back what is still held, lets a leader hand it to others, releases
+    /// the lock, and waits for all tasks.
+    pub async fn stop(&self) {
+        self.stop_taking().await;
+        self.give_all_away().await;
+        // What was assigned to this worker in its last moments, and never held, is given back as well.
+        if let Ok(Ok(found)) = timeout(LAST_SCAN_MAX, self.inner.rows.scan(true)).await {
+            drop(self.inner.keeper.send(Message::Found(found.leases)).await);
+        }
+        self.give_all_away().await;
         // Compat: Java leaves without a word, and its successors wait for expiry. A leaving leader of ours assigns
         // its leases to those who stay before it releases the lock.
         let (reply, done) = oneshot::channel();

@@ -168,23 +168,14 @@ impl Keeper {
                 false
             }
             Message::GiveAway(tenure, reply) => {
-                match self.holdings.get_mut(&tenure) {
-                    Some(holding) => {
-                        holding.waiting.push_back(Operation::GiveAway(Some(reply)));
-                        self.start_next(&tenure);
-                    }
-                    None => drop(reply.send(Ok(()))),
-                }
+                self.give_away(&tenure, Some(reply));
                 false
             }
             Message::GiveAwayAll(reply) => {
                 self.is_taking = false;
                 self.all_given = Some(reply);
                 for tenure in self.tenures() {
-                    if let Some(holding) = self.holdings.get_mut(&tenure) {
-                        holding.waiting.push_back(Operation::GiveAway(None));
-                    }
-                    self.start_next(&tenure);
+                    self.give_away(&tenure, None);
                 }
                 false
             }
@@ -225,18 +216,21 @@ impl Keeper {
             .is_some_and(|(tenure, _)| tenure.shard == *shard)
     }
 
-    /// Holds a lease from now on, as a new tenure.
+    /// Holds a lease from now on, as a new tenure. One that comes while we are leaving is given back unseen.
     fn adopt(&mut self, lease: Lease, sent: Instant) {
         let valid_until = sent + self.pace.failover;
-        if !self.is_taking || self.holds(&lease.key) || valid_until < Instant::now() {
+        if self.holds(&lease.key) || valid_until < Instant::now() {
             return;
         }
+        let is_taking = self.is_taking;
         let tenure = Tenure {
             shard: lease.key.clone(),
             token: self.next_token,
         };
         self.next_token += 1;
-        info!(shard = %tenure.shard, counter = lease.counter, checkpoint = %lease.checkpoint, "lease taken");
+        if is_taking {
+            info!(shard = %tenure.shard, counter = lease.counter, checkpoint = %lease.checkpoint, "lease taken");
+        }
         let holding = Holding {
             throughput: Throughput::from_row(lease.throughput_kbps, Instant::now().into_std()),
             lease,
@@ -244,14 +238,32 @@ impl Keeper {
             is_busy: false,
             waiting: VecDeque::new(),
             is_unsure: false,
-            is_leaving: false,
+            is_leaving: !is_taking,
         };
-        self.holdings.insert(tenure, holding);
+        self.holdings.insert(tenure.clone(), holding);
+        if !is_taking {
+            self.give_away(&tenure, None);
+        }
+    }
+
+    fn give_away(&mut self, tenure: &Tenure, reply: Option<oneshot::Sender<Result<(), TableError>>>) {
+        match (self.holdings.get_mut(tenure), reply) {
+            (Some(holding), reply) => {
+                holding.waiting.push_back(Operation::GiveAway(reply));
+                self.start_next(tenure);
+            }
+            (None, Some(reply)) => drop(reply.send(Ok(()))),
+            (None, None) => {}
+        }
     }
 
     /// A lease that the table says is ours: a renewal shows that it still is, and from when on.
     fn try_to_adopt(&mut self, lease: Lease) {
-        if !self.is_taking || self.holds(&lease.key) || !lease.can_be_adopted_by(self.me()) {
+        if self.holds(&lease.key) || !lease.can_be_adopted_by(self.me()) {
+            return;
+        }
+        if !self.is_taking {
+            self.adopt(lease, Instant::now());
             return;
         }
         if !self.adopting.insert(lease.key.clone()) {
@@ -430,8 +442,10 @@ impl Keeper {
             }
             Verdict::Ours(lease) => holding.update(lease, &me),
             Verdict::Unsure(error) => {
-                if !holding.is_unsure {
-                    holding.is_unsure = true;
+                let was_unsure = std::mem::replace(&mut holding.is_unsure, true);
+                let is_first = self.holdings.values().filter(|holding| holding.is_unsure).count() == 1;
+                // A table that fails fails for all leases: it is said of the first.
+                if !was_unsure && is_first {
                     match error {
                         TableError::Missing(_) | TableError::Refused(_) => error!(
                             shard = %tenure.shard, %error,
@@ -525,6 +539,7 @@ impl Keeper {
 
     fn answer_all_given(&mut self) {
         if self.holdings.is_empty()
+            && self.adopting.is_empty()
             && let Some(reply) = self.all_given.take()
         {
             let _ = reply.send(());

@@ -3,7 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use multilangd_core::client_version::{ClientVersion, Step, at_start};
+use multilangd_core::client_version::{self, ClientVersion, Step, at_start};
+use multilangd_core::ids::WorkerId;
+use multilangd_core::leader;
 use multilangd_core::table::Value;
 use tokio::sync::{Mutex, mpsc, watch};
 use tokio::time::Instant;
@@ -27,6 +29,8 @@ const CREATION_PATIENCE: Patience = Patience {
     wait_first: Duration::from_millis(10),
     wait_max: Duration::from_secs(1),
 };
+/// The key of the row that says how far the migration to a single table is.
+const TABLE_MIGRATION: &str = "TableMigration3.5";
 /// Messages to the keeper under way; a sender waits when it is that far behind.
 const MESSAGES_MAX: usize = 256;
 /// Time a call may take before it counts as unanswered, at least.
@@ -38,6 +42,12 @@ pub enum StartError {
     /// The stop was requested first.
     #[error("stopped before the lease table was ready")]
     Stopped,
+    /// The worker's id is the key of another kind of row.
+    #[error(
+        "workerId = {0} is also the key of a row of the lease table, which the worker's metrics would overwrite: choose \
+         another id, or leave it out"
+    )]
+    WorkerId(WorkerId),
     /// The table refuses what must be done.
     #[error("{what} failed on the lease table {table}")]
     Table {
@@ -91,6 +101,7 @@ pub(super) async fn start(
         clock,
         settings,
     };
+    starting.check_worker_id()?;
     let description = starting.ensure_table().await?;
     starting.refuse_legacy_tables().await?;
     let segments = starting
@@ -123,6 +134,19 @@ impl Starting {
             table: self.table.name().to_owned(),
             source,
         }
+    }
+
+    /// Metrics are written without a condition under the worker's id (trap 6).
+    fn check_worker_id(&self) -> Result<(), StartError> {
+        let worker = &self.settings.worker;
+        let reserved = [leader::KEY, client_version::KEY, TABLE_MIGRATION];
+        if reserved.contains(&worker.as_str())
+            || worker.as_str().starts_with("shardId-")
+            || worker.as_str().is_empty()
+        {
+            return Err(StartError::WorkerId(worker.clone()));
+        }
+        Ok(())
     }
 
     /// Repeats for as long as repeating helps.
@@ -180,9 +204,7 @@ impl Starting {
             return Ok(());
         }
         let row = self
-            .attempt("reading TableMigration3.5", || {
-                legacy.get("TableMigration3.5", true)
-            })
+            .attempt("reading TableMigration3.5", || legacy.get(TABLE_MIGRATION, true))
             .await?;
         let status = row.as_ref().and_then(|row| row.get("tm"));
         if status == Some(&Value::s("TABLE_MIGRATION_STATUS_COMPLETE")) {
