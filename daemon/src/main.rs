@@ -79,6 +79,7 @@ fn run_command(arguments: &Run) -> u8 {
     let Some(config) = loaded.config else {
         return EXIT_CODE_CONFIGURATION;
     };
+    raise_open_files_limit();
     in_runtime(async |signals| {
         let Some(services) = &arguments.local else {
             return run(&config, None, signals).await;
@@ -381,6 +382,20 @@ fn in_runtime(work: impl AsyncFnOnce(&mut Signals) -> u8) -> u8 {
     // Reads of a silent stdin and the like must not hold up the exit.
     runtime.shutdown_background();
     code
+}
+
+/// Every child needs three pipes, and every shard a connection: a thousand shards are more than the usual 1024.
+///
+/// Compat: the JVM does the same at its start.
+fn raise_open_files_limit() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let limit = getrlimit(Resource::Nofile);
+    let raised = Rlimit {
+        current: limit.maximum,
+        ..limit
+    };
+    // Where it may not be raised that far, the usual limit must do.
+    let _ = setrlimit(Resource::Nofile, raised);
 }
 
 fn refuse(reason: &str) -> u8 {

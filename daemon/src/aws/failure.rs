@@ -144,16 +144,20 @@ impl Failure {
         message: Option<&str>,
         request_id: Option<String>,
     ) -> Self {
-        let advice = code.and_then(|code| advice(code, service, operation));
         let message = match message {
             Some(message) if !message.is_empty() => message.to_owned(),
             _ => format!("status {status}"),
         };
+        let advice = match code {
+            Some(_) if is_of_the_clock(&message) => Some("the clock of this machine may be wrong".to_owned()),
+            Some(code) => advice(code, service, operation),
+            None => None,
+        };
         Self {
             what,
             code: code.map(str::to_owned),
+            reaction: reaction(code, status, &message),
             message,
-            reaction: reaction(code, status),
             request_id,
             advice,
         }
@@ -175,7 +179,7 @@ impl Failure {
 }
 
 /// What a service's answer asks for.
-fn reaction(code: Option<&str>, status: u16) -> Reaction {
+fn reaction(code: Option<&str>, status: u16, message: &str) -> Reaction {
     match code.unwrap_or_default() {
         "ProvisionedThroughputExceededException"
         | "LimitExceededException"
@@ -198,9 +202,15 @@ fn reaction(code: Option<&str>, status: u16) -> Reaction {
         | "ServiceUnavailableException" => Reaction::Repeat,
         // Clocks are corrected and temporary credentials renewed by the SDK: the next try may carry better ones.
         "RequestTimeTooSkewed" | "RequestExpired" | "RequestTimeout" | "RequestTimeoutException" => Reaction::Repeat,
+        // Our clock is wrong: the SDK has just learned by how much.
+        "InvalidSignatureException" | "SignatureDoesNotMatch" if is_of_the_clock(message) => Reaction::Repeat,
         _ if status >= 500 || status == 429 || status == 408 => Reaction::Repeat,
         _ => Reaction::GiveUp,
     }
+}
+
+fn is_of_the_clock(message: &str) -> bool {
+    message.contains("Signature expired") || message.contains("Signature not yet current")
 }
 
 /// Whether the code says that the service wants fewer requests, whatever the reaction.
@@ -332,6 +342,15 @@ mod tests {
         ] {
             assert_eq!(answered(status, code, "").reaction, Reaction::Repeat, "{code}");
         }
+    }
+
+    #[test]
+    fn a_wrong_clock_is_repeated_and_a_wrong_key_is_not() {
+        let code = "InvalidSignatureException";
+        let clock = "Signature expired: 20260701T000000Z is now earlier than 20260701T002500Z";
+        assert_eq!(answered(400, code, clock).reaction, Reaction::Repeat);
+        let key = "The request signature we calculated does not match the signature you provided.";
+        assert_eq!(answered(400, code, key).reaction, Reaction::GiveUp);
     }
 
     #[test]
