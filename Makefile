@@ -32,14 +32,15 @@ unit: build
 
 # Promises, kept by real processes.
 end-to-end: build
-	cargo test --locked -p multilangd-tests --test end_to_end
+	cargo test --locked -p multilangd-tests --test end_to_end --test local
 
 doc:
 	RUSTDOCFLAGS="-D warnings" cargo doc --locked --workspace --no-deps --quiet
 
 clients:
-	cd clients/python && $(PYTHON) -m unittest discover -s tests -q
+	cd clients/python && $(PYTHON) -m unittest discover -q
 	cd clients/node && npm test --silent
+	clients/bash/test.sh
 
 # Foreign servers, clients and the Java daemon, from their registries.
 judges: build

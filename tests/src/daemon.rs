@@ -362,6 +362,13 @@ pub struct Application {
 impl Application {
     /// Reads `stream` through `services` with the noting child, from the oldest record on.
     pub fn new(services: &Services, name: &str, stream: &str) -> Self {
+        Self::local(name, stream)
+            .with("kinesisEndpoint", &services.kinesis)
+            .with("dynamoDBEndpoint", &services.dynamodb)
+    }
+
+    /// The same without endpoints, for `run --local`.
+    pub fn local(name: &str, stream: &str) -> Self {
         let dir = tempfile::tempdir().expect("a directory can be made");
         let child = concat!(env!("CARGO_MANIFEST_DIR"), "/src/processors/record.py");
         let notes = dir.path().join("notes");
@@ -376,8 +383,6 @@ impl Application {
             "idleTimeBetweenReadsInMillis = 200".into(),
             "metricsLevel = NONE".into(),
             "parentShardPollIntervalMillis = 1000".into(),
-            format!("kinesisEndpoint = {}", services.kinesis),
-            format!("dynamoDBEndpoint = {}", services.dynamodb),
         ];
         Self {
             dir,
@@ -449,6 +454,27 @@ impl Application {
             .env("AWS_ACCESS_KEY_ID", "test")
             .env("AWS_SECRET_ACCESS_KEY", "test");
         command.envs(self.environment.iter().map(|(name, value)| (name, value)));
+        Running::start(&mut command)
+    }
+
+    /// `multilangd put`, with these lines, to the local services of the application's directory. The exit code, and
+    /// what it wrote to stderr.
+    pub fn put_lines(&self, lines: &str) -> (i32, String) {
+        let mut put = self.start_put(lines);
+        let code = put.wait();
+        (code, put.stderr())
+    }
+
+    /// The same, not waited for.
+    pub fn start_put(&self, lines: &str) -> Running {
+        let path = self.dir.path().join("lines");
+        std::fs::write(&path, lines).expect("the lines can be written");
+        let mut command = Command::new(program());
+        command
+            .args(["put", &self.stream])
+            .arg(&path)
+            .current_dir(self.dir.path())
+            .stdout(Stdio::null());
         Running::start(&mut command)
     }
 
