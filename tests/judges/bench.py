@@ -92,7 +92,7 @@ class Process:
     """One process that the bench started, in a process group of its own, with its output in a file."""
 
     def __init__(self, name, argv, log, cwd=None, env=None, stdin=subprocess.DEVNULL):
-        self.name, self.log = name, pathlib.Path(log)
+        self.name, self.log, self.waited_for = name, pathlib.Path(log), False
         self.out = open(self.log, "wb")
         self.child = subprocess.Popen(
             [str(a) for a in argv], stdin=stdin, stdout=self.out, stderr=subprocess.STDOUT, cwd=cwd, env=env or environment(),
@@ -119,6 +119,7 @@ class Process:
         return self.wait(limit)
 
     def wait(self, limit):
+        self.waited_for = True
         try:
             code = self.child.wait(limit)
         except subprocess.TimeoutExpired:
@@ -155,7 +156,7 @@ class Bench:
         for process in reversed(self.processes):
             process.end()
         if isinstance(error, Failed):
-            for process in self.processes[-4:]:
+            for process in [p for p in self.processes if not p.waited_for]:
                 sys.stderr.write(f"--- last lines of {process.name}\n{process.tail(12)}\n")
         if self.keep:
             self.say(f"left {self.dir}")

@@ -17,6 +17,7 @@ python=${JUDGES_DIR:-$here/../../.judges}/python/bin/python
 
 judges=("$@")
 [ ${#judges[@]} -gt 0 ] || judges=(same_lines java_on_local foreign_stream foreign_leases kclpy node_kcl)
+"$python" -m pytest --quiet -p no:cacheprovider "$here/test_comparison.py" || exit 1
 logs=$(mktemp -d)
 slow=
 trap 'rm -rf "$logs"' EXIT
