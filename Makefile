@@ -1,15 +1,16 @@
 # make demo   build, and watch a Python processor print records that a producer is writing
-# make test   every test: needs Rust, Python, Node, a JDK with Maven (installs the rest)
+# make test   every test: needs Rust, Python, Node, a JDK with Maven; installs the rest
 # make check  format, lints, unit tests, docs: the inner loop
 
-.PHONY: demo build check test unit end-to-end clients judges fmt lint doc deny tidy clean
+.PHONY: demo build check test unit promises clients judges fmt lint doc deny tools clean
 
 PYTHON ?= python3
-MULTILANGD = $(CURDIR)/$(if $(CARGO_TARGET_DIR),$(CARGO_TARGET_DIR:$(CURDIR)/%=%),target)/debug/multilangd
-ifneq ($(CARGO_TARGET_DIR),)
-MULTILANGD = $(abspath $(CARGO_TARGET_DIR))/debug/multilangd
-endif
-export MULTILANGD
+TARGET := $(abspath $(or $(CARGO_TARGET_DIR),target))
+export MULTILANGD := $(TARGET)/debug/multilangd
+
+# Tests that start real daemons; the others are the inner loop.
+PROMISES := end_to_end local
+TALES := $(filter-out $(PROMISES),$(basename $(notdir $(wildcard tests/tests/*.rs))))
 
 build:
 	cargo build --locked
@@ -28,16 +29,16 @@ lint:
 # Everything that needs no other process than its own children.
 unit: build
 	cargo test --locked --workspace --exclude multilangd-tests
-	cargo test --locked -p multilangd-tests --lib --test tidy
+	cargo test --locked -p multilangd-tests --lib $(TALES:%=--test %)
 
 # Promises, kept by real processes.
-end-to-end: build
-	cargo test --locked -p multilangd-tests --test end_to_end --test local
+promises: build
+	cargo test --locked -p multilangd-tests $(PROMISES:%=--test %)
 
 doc:
 	RUSTDOCFLAGS="-D warnings" cargo doc --locked --workspace --no-deps --quiet
 
-clients:
+clients: tools
 	cd clients/python && $(PYTHON) -m unittest discover -q
 	cd clients/node && npm test --silent
 	clients/bash/test.sh
@@ -46,11 +47,15 @@ clients:
 judges: build
 	tests/judges/run.sh
 
-test: check end-to-end clients judges
+test: check promises clients judges
 
 # Licences, sources, bans: `cargo install --locked cargo-deny` first.
 deny:
 	cargo deny --offline check licenses bans sources
+
+# What the tests of the bash client need, where it is missing.
+tools:
+	@command -v jq >/dev/null || { apt-get update -qq && apt-get install -y -qq jq; }
 
 clean:
 	cargo clean
