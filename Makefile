@@ -51,6 +51,7 @@ test: check promises clients judges
 
 # Licences, sources, bans: `cargo install --locked cargo-deny` first.
 deny:
+	cargo fetch --locked --quiet
 	cargo deny --offline check licenses bans sources
 
 # What the tests of the bash client need, where it is missing.
