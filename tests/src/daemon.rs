@@ -33,6 +33,7 @@ pub fn program() -> PathBuf {
 pub struct Running {
     process: Child,
     stderr: Arc<Mutex<Vec<String>>>,
+    reader: std::thread::JoinHandle<()>,
 }
 
 impl Running {
@@ -45,7 +46,7 @@ impl Running {
         let lines = BufReader::new(process.stderr.take().expect("stderr is piped"));
         let stderr = Arc::new(Mutex::new(Vec::new()));
         let sink = stderr.clone();
-        std::thread::spawn(move || {
+        let reader = std::thread::spawn(move || {
             for line in lines.split(b'\n').map_while(Result::ok) {
                 let line = String::from_utf8_lossy(&line).into_owned();
                 if std::env::var_os("SHOW_STDERR").is_some() {
@@ -54,7 +55,7 @@ impl Running {
                 sink.lock().expect("no panic while locked").push(line);
             }
         });
-        Self { process, stderr }
+        Self { process, stderr, reader }
     }
 
     /// The process id.
