@@ -82,6 +82,11 @@ impl Running {
         let deadline = Instant::now() + PATIENCE;
         loop {
             if let Some(status) = self.process.try_wait().expect("it can be waited for") {
+                // Its last words may still be in the pipe; whoever inherited its stderr may hold that open for longer.
+                let last_words = Instant::now() + Duration::from_secs(2);
+                while !self.reader.is_finished() && Instant::now() < last_words {
+                    std::thread::sleep(Duration::from_millis(1));
+                }
                 return status
                     .code()
                     .unwrap_or_else(|| 128 + status.signal().unwrap_or(0));
