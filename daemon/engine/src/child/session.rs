@@ -253,12 +253,13 @@ impl ChildSession {
         if self.conversation.may_leave() {
             return std::future::pending().await;
         }
-        tokio::select! {
-            biased;
-            code = self.process.wait(), if self.exit_code.is_none() => self.exited(code),
-            () = self.stdout_over.cancelled() => {}
+        if self.exit_code.is_none() {
+            tokio::select! {
+                biased;
+                code = self.process.wait() => self.exited(code),
+                () = self.stdout_over.cancelled() => {}
+            }
         }
-        self.conversation.gone();
         self.left_error(None, Departure::ClosedOutput).await
     }
 
@@ -315,6 +316,9 @@ impl ChildSession {
         if may_leave && self.is_gone().await {
             return self.gone(action, Departure::ClosedOutput).await;
         }
+        if self.stdin.is_none() {
+            return self.gone(action, Departure::ClosedInput).await; // it cannot be asked
+        }
         self.out.clear();
         self.written = 0;
         write(&mut self.out);
@@ -332,7 +336,7 @@ impl ChildSession {
     ) -> Result<(), ChildError> {
         let mut action_left = self.out.len();
         let mut reply_deadline = self.reply_deadline();
-        let mut gone_deadline = None;
+        let mut gone_deadline = self.exit_code.map(|_| Instant::now() + PIPES_PATIENCE);
         loop {
             let event = match self.early.pop_front() {
                 Some(request) => Event::Message(FromChild::Checkpoint(request)),
@@ -403,7 +407,7 @@ impl ChildSession {
     /// that into a failure.
     async fn finish_writing(&mut self, action: Action) -> Result<(), ChildError> {
         let deadline = self.reply_deadline();
-        while self.stdin.is_some() && self.written < self.out.len() {
+        while self.stdin.is_some() && self.exit_code.is_none() && self.written < self.out.len() {
             let unwritten = &self.out[self.written..];
             tokio::select! {
                 biased;
@@ -411,10 +415,7 @@ impl ChildSession {
                     Ok(bytes) => self.written += bytes,
                     Err(error) => self.closed_input(&error),
                 },
-                code = self.process.wait(), if self.exit_code.is_none() => {
-                    self.exited(code);
-                    self.stdin = None;
-                }
+                code = self.process.wait() => self.exited(code),
                 () = until(deadline) => return Err(self.timed_out(action)),
             }
         }

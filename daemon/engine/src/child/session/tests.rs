@@ -421,6 +421,41 @@ async fn a_child_that_leaves_between_two_actions_is_noticed_at_once() {
 }
 
 #[tokio::test]
+async fn a_child_that_left_is_noticed_again_by_whoever_asks_again() {
+    let mut tenure = Tenure::python(
+        r#"
+        import subprocess
+        subprocess.Popen(["sleep", "600"]) # holds the pipes, so that only the exit tells
+        os._exit(4)
+        "#,
+    )
+    .await;
+    for _ in 0..2 {
+        let error = timeout(SOON, tenure.session.left()).await.unwrap();
+        assert!(
+            matches!(
+                error,
+                ChildError::Left {
+                    how: Departure::Exited(4),
+                    ..
+                }
+            ),
+            "{error}"
+        );
+    }
+    let error = timeout(SOON, tenure.shutdown_requested())
+        .await
+        .unwrap()
+        .unwrap_err();
+    assert!(
+        error
+            .to_string()
+            .contains("exited with code 4 before it answered shutdownRequested"),
+        "{error}"
+    );
+}
+
+#[tokio::test]
 async fn a_child_that_closes_its_output_is_noticed_at_once() {
     let mut tenure = Tenure::python("os.close(1); sys.stdin.readline()").await;
     let error = timeout(SOON, tenure.session.left()).await.unwrap();
@@ -456,6 +491,52 @@ async fn a_right_status_counts_even_if_the_rest_of_the_batch_is_never_read() {
         ..record("1", 0)
     };
     tenure.process(&[large]).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_right_status_counts_even_if_a_grandchild_keeps_the_input_open_unread() {
+    let mut tenure = Tenure::python(
+        r#"
+        import subprocess
+        sys.stdin.read(10)
+        subprocess.Popen(["sleep", "600"], stdin=0)
+        answer("processRecords"); os._exit(0)
+        "#,
+    )
+    .await;
+    let large = UserRecord {
+        data: Bytes::from(vec![7; 1_000_000]),
+        ..record("1", 0)
+    };
+    timeout(SOON, tenure.process(&[large])).await.unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn a_child_that_has_closed_its_input_is_not_asked_again() {
+    let script = r#"
+        sys.stdin.read(10); os.close(0); answer("processRecords")
+        time.sleep(60)
+        "#;
+    let mut tenure = Tenure::python(script).await;
+    let large = UserRecord {
+        data: Bytes::from(vec![7; 1_000_000]),
+        ..record("1", 0)
+    };
+    tenure.process(&[large]).await.unwrap();
+    let error = timeout(SOON, tenure.process(&[record("2", 0)]))
+        .await
+        .unwrap()
+        .unwrap_err();
+    assert!(
+        matches!(
+            error,
+            ChildError::Left {
+                how: Departure::ClosedInput,
+                ..
+            }
+        ),
+        "{error}"
+    );
 }
 
 #[tokio::test]
