@@ -107,6 +107,16 @@ async fn a_restart_after_a_crash_waits_for_the_failover_time_and_little_more() {
         took > Duration::from_secs(9) && took < Duration::from_millis(10_500),
         "took {took:?}"
     );
+    // And keeps them, although the first worker's last report still looks fresh.
+    let tenures = || {
+        held(&second)
+            .into_iter()
+            .map(|held| held.tenure)
+            .collect::<Vec<_>>()
+    };
+    let first_tenures = tenures();
+    sleep(Duration::from_secs(60)).await;
+    assert_eq!(tenures(), first_tenures);
 }
 
 #[tokio::test(start_paused = true)]

@@ -190,18 +190,19 @@ impl Assignment {
         let mut won = Vec::new();
         let mut failed = 0;
         while let Some(Ok((step, sent, answer))) = writes.join_next().await {
-            let (shard, to, from) = (step.shard(), step.to(), step.lease().actual_owner());
+            let (shard, to) = (step.shard(), step.to());
+            let from = step.lease().actual_owner().map(tracing::field::display);
             match answer {
                 Ok(item) => {
                     let lease = item.and_then(|item| self.rows.lease_in(&item));
                     let lease = lease.unwrap_or_else(|| step.lease().after(&step.write()));
                     match &step {
                         Move::Assign { to, .. } | Move::Reassign { to, .. } if *to == self.me => {
-                            debug!(%shard, ?from, "lease assigned")
+                            debug!(%shard, from, "lease assigned")
                         }
-                        Move::Assign { .. } => info!(%shard, %to, ?from, "lease assigned"),
-                        Move::Reassign { .. } => info!(%shard, %to, ?from, "expired lease assigned"),
-                        Move::RequestHandOff { .. } => info!(%shard, %to, ?from, "hand-off requested"),
+                        Move::Assign { .. } => info!(%shard, %to, from, "lease assigned"),
+                        Move::Reassign { .. } => info!(%shard, %to, from, "expired lease assigned"),
+                        Move::RequestHandOff { .. } => info!(%shard, %to, from, "hand-off requested"),
                     }
                     memory
                         .observations

@@ -462,7 +462,8 @@ impl Keeper {
             Verdict::Lost(row) => {
                 match row {
                     Some(row) => {
-                        info!(shard = %tenure.shard, owner = ?row.owner, counter = row.counter, "lease lost")
+                        let owner = row.owner.as_ref().map(tracing::field::display);
+                        info!(shard = %tenure.shard, owner, counter = row.counter, "lease lost");
                     }
                     None => info!(shard = %tenure.shard, "lease gone: its row was deleted"),
                 }
