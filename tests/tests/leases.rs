@@ -624,6 +624,28 @@ async fn the_lock_is_renewed_well_within_its_duration() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_heartbeat_that_is_applied_late_does_not_cost_the_leadership() {
+    for fault in [
+        Fault::AppliedAfter(Duration::from_secs(4)),
+        Fault::AppliedUnanswered,
+        Fault::Lost,
+    ] {
+        let table = FakeTable::existing("app");
+        let leases = start(&table, "me").await;
+        until_leader(&leases).await;
+        table.fail_next_write("Leader", fault);
+        let mut is_leader = leases.is_leader();
+        is_leader.mark_unchanged();
+        assert!(
+            timeout(Duration::from_secs(30), is_leader.changed())
+                .await
+                .is_err(),
+            "{fault:?}"
+        );
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_minute_of_quiet_costs_few_calls() {
     let table = FakeTable::existing("app");
     let leases = one_held(&table).await;

@@ -187,18 +187,22 @@ impl Lock {
         })
     }
 
-    /// Gives the lock back, by deleting the row as Java does.
-    pub fn release(&self, me: &WorkerId) -> Option<Write> {
-        let hold = self.held.as_ref()?;
-        Some(Write::Delete {
-            key: KEY.to_owned(),
-            conditions: ours(me, &hold.version),
-        })
+    /// The version of the lock that is held.
+    pub fn version(&self) -> Option<&str> {
+        self.held.as_ref().map(|hold| hold.version.as_str())
     }
 
     /// Whether the row, read after an unanswered write, carries that write's version: it was applied.
     pub fn is_ours(row: Option<&LockRow>, me: &WorkerId, version: &str) -> bool {
         row.is_some_and(|row| row.owner == *me && row.version == version)
+    }
+}
+
+/// Gives the lock of this version back, by deleting the row as Java does.
+pub fn release(me: &WorkerId, version: &str) -> Write {
+    Write::Delete {
+        key: KEY.to_owned(),
+        conditions: ours(me, version),
     }
 }
 
@@ -341,7 +345,7 @@ mod tests {
             lock.heartbeat(&"me".into(), TEN, "v2").unwrap().conditions(),
             expected
         );
-        assert_eq!(lock.release(&"me".into()).unwrap().conditions(), expected);
+        assert_eq!(release(&"me".into(), "v1").conditions(), expected);
     }
 
     #[test]

@@ -10,7 +10,7 @@ use multilangd_core::ids::WorkerId;
 use multilangd_core::worker_metrics::WorkerMetrics;
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 use tokio::task::JoinSet;
-use tokio::time::{Instant, timeout};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, error, info, warn};
 
@@ -26,8 +26,6 @@ const WRITES_MAX: usize = 32;
 const LOOK_MIN: Duration = Duration::from_secs(2);
 /// Each so many rows make a look cost more, and the next one come later by [`LOOK_MIN`].
 const ROWS_PER_LOOK: usize = 500;
-/// The last round of a leaving leader must not hold up its exit.
-const LAST_ROUND_MAX: Duration = Duration::from_secs(2);
 /// A worker's row that is older than this is deleted (`staleWorkerMetricsEntryCleanupDuration`).
 const STALE_REPORT: Duration = Duration::from_secs(24 * 60 * 60);
 
@@ -94,10 +92,8 @@ impl Assignment {
                     memory.workers.clear();
                 }
                 Event::Last(done) => {
-                    if leads && timeout(LAST_ROUND_MAX, self.round(&mut memory)).await.is_err() {
-                        warn!(
-                            "the leases given back could not be assigned in time; the next leader assigns them"
-                        );
+                    if leads {
+                        stop.run_until_cancelled(self.round(&mut memory)).await;
                     }
                     let _ = done.send(());
                 }

@@ -1,14 +1,15 @@
 //! The task that wants the leader's lock, and keeps it (`leasing.md 5.2`). What to do when is decided in
 //! `core::leader`.
 
+use std::collections::VecDeque;
 use std::time::Duration;
 
 use multilangd_core::ids::WorkerId;
-use multilangd_core::leader::{KEY, Lock, LockRow, Step, duration};
+use multilangd_core::leader::{KEY, Lock, LockRow, Step, duration, release};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until, timeout_at};
 use tokio_util::sync::CancellationToken;
-use tracing::{debug, info, warn};
+use tracing::{info, warn};
 
 use crate::clock::Clock;
 use crate::leases::Rows;
@@ -16,6 +17,9 @@ use crate::table::TableError;
 
 /// The wait after a heartbeat or an acquisition that failed, before the next try.
 const RETRY: Duration = Duration::from_millis(500);
+
+/// Writes without an answer that are remembered; more of them means that nothing gets through anyway.
+const UNANSWERED_MAX: usize = 8;
 
 /// The lock, as this worker wants it.
 pub(crate) struct Leadership {
@@ -29,9 +33,35 @@ pub(crate) struct Leadership {
 /// The state between two calls.
 struct Progress {
     lock: Lock,
-    /// A write without an answer: its version, and when it was sent.
-    unanswered: Option<(String, Instant)>,
+    /// Writes without an answer, by their version, and when they were sent: any of them may still be applied.
+    unanswered: VecDeque<(String, Instant)>,
+    /// The last call failed; said once per streak.
+    is_failing: bool,
     next: Instant,
+}
+
+impl Progress {
+    /// The write of ours that the row shows, if it is one that had no answer.
+    fn recognise(&mut self, row: Option<&LockRow>, me: &WorkerId) -> Option<(String, Instant)> {
+        let found = self
+            .unanswered
+            .iter()
+            .position(|(version, _)| Lock::is_ours(row, me, version))?;
+        self.unanswered.remove(found)
+    }
+
+    fn failed(&mut self, what: &str, error: &TableError) {
+        if !std::mem::replace(&mut self.is_failing, true) {
+            warn!(%error, "the leader's lock could not be {what}, trying again");
+        }
+    }
+
+    fn forgot(&mut self, version: String, sent: Instant) {
+        if self.unanswered.len() == UNANSWERED_MAX {
+            self.unanswered.pop_front();
+        }
+        self.unanswered.push_back((version, sent));
+    }
 }
 
 impl Leadership {
@@ -39,7 +69,8 @@ impl Leadership {
     pub(crate) async fn run(self, stop: CancellationToken) {
         let mut progress = Progress {
             lock: Lock::default(),
-            unanswered: None,
+            unanswered: VecDeque::new(),
+            is_failing: false,
             next: Instant::now(),
         };
         loop {
@@ -75,14 +106,12 @@ impl Leadership {
         let row = match self.read().await {
             Ok(row) => row,
             Err(error) => {
-                debug!(%error, "the leader's lock could not be read");
+                progress.failed("read", &error);
                 progress.next = Instant::now() + RETRY;
                 return;
             }
         };
-        if let Some((version, sent)) = progress.unanswered.take()
-            && Lock::is_ours(row.as_ref(), &self.me, &version)
-        {
+        if let Some((version, sent)) = progress.recognise(row.as_ref(), &self.me) {
             self.lead(progress, version, sent);
             return;
         }
@@ -97,7 +126,10 @@ impl Leadership {
             now.into_std(),
         );
         match step {
-            Step::LookAgain(at) => progress.next = Instant::from_std(at),
+            Step::LookAgain(at) => {
+                progress.is_failing = false;
+                progress.next = Instant::from_std(at);
+            }
             Step::Acquire(write, version) => {
                 let sent = Instant::now();
                 let limit = sent + self.duration();
@@ -105,8 +137,8 @@ impl Leadership {
                     Ok(_) => self.lead(progress, version, sent),
                     Err(TableError::Conflict(_)) => progress.next = Instant::now() + RETRY / 5,
                     Err(error) => {
-                        warn!(%error, "the leader's lock could not be acquired, trying again");
-                        progress.unanswered = Some((version, sent));
+                        progress.failed("acquired", &error);
+                        progress.forgot(version, sent);
                         progress.next = Instant::now() + RETRY;
                     }
                 }
@@ -126,6 +158,8 @@ impl Leadership {
             progress.next = Instant::now();
             return;
         }
+        progress.unanswered.clear();
+        progress.is_failing = false;
         if self.say(true) {
             info!(worker = %self.me, lock_ms = self.duration().as_millis() as u64, "became leader");
         }
@@ -141,19 +175,8 @@ impl Leadership {
             self.resign(progress, "the lock could not be renewed in time");
             return;
         }
-        if let Some((version, sent)) = progress.unanswered.take() {
-            match bounded(until, self.read()).await {
-                Ok(row) if Lock::is_ours(row.as_ref(), &self.me, &version) => {
-                    self.lead(progress, version, sent);
-                    return;
-                }
-                Ok(_) => {}
-                Err(_) => {
-                    progress.unanswered = Some((version, sent));
-                    progress.next = (Instant::now() + RETRY).min(until);
-                    return;
-                }
-            }
+        if !progress.unanswered.is_empty() && self.find_unanswered(progress, until).await {
+            return;
         }
         let (version, sent) = (self.new_version(), Instant::now());
         let Some(write) = progress.lock.heartbeat(&self.me, self.duration(), &version) else {
@@ -161,11 +184,31 @@ impl Leadership {
         };
         match bounded(until.min(sent + self.duration() / 3), self.rows.write(&write)).await {
             Ok(_) => self.lead(progress, version, sent),
+            // A late write of ours may have been first.
+            Err(TableError::Conflict(_))
+                if !progress.unanswered.is_empty() && self.find_unanswered(progress, until).await => {}
             Err(TableError::Conflict(_)) => self.resign(progress, "another worker has the lock"),
             Err(error) => {
-                debug!(%error, "the leader's lock could not be renewed");
-                progress.unanswered = Some((version, sent));
+                progress.failed("renewed", &error);
+                progress.forgot(version, sent);
                 progress.next = (Instant::now() + RETRY).min(until);
+            }
+        }
+    }
+
+    /// Reads the row to see whether a write without an answer was applied. `true`: that settles it for now.
+    async fn find_unanswered(&self, progress: &mut Progress, until: Instant) -> bool {
+        match bounded(until, self.read()).await {
+            Ok(row) => match progress.recognise(row.as_ref(), &self.me) {
+                Some((version, sent)) => {
+                    self.lead(progress, version, sent);
+                    true
+                }
+                None => false,
+            },
+            Err(_) => {
+                progress.next = (Instant::now() + RETRY).min(until);
+                true
             }
         }
     }
@@ -180,14 +223,16 @@ impl Leadership {
 
     async fn release(&self, progress: &mut Progress) {
         let was_leader = self.say(false);
-        let Some(write) = progress.lock.release(&self.me) else {
-            return;
-        };
         let limit = Instant::now() + self.duration() / 2;
-        match bounded(limit, self.rows.write(&write)).await {
-            Ok(_) if was_leader => info!(worker = %self.me, "leader's lock released"),
-            Ok(_) => {}
-            Err(error) => warn!(%error, "the leader's lock could not be released; it expires by itself"),
+        let maybe_ours = progress.unanswered.iter().map(|(version, _)| version.as_str());
+        let versions: Vec<&str> = progress.lock.version().into_iter().chain(maybe_ours).collect();
+        for version in versions {
+            let release = release(&self.me, version);
+            match bounded(limit, self.rows.write(&release)).await {
+                Ok(_) if was_leader => info!(worker = %self.me, "leader's lock released"),
+                Ok(_) | Err(TableError::Conflict(_)) => {}
+                Err(error) => warn!(%error, "the leader's lock could not be released; it expires by itself"),
+            }
         }
     }
 

@@ -15,6 +15,7 @@ use tokio::sync::{Mutex, Notify, mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout};
 use tokio_util::sync::{CancellationToken, DropGuard};
+use tracing::warn;
 
 use crate::child::CheckpointError;
 use crate::table::{Table, TableError, TableSettings};
@@ -31,6 +32,9 @@ pub use start::StartError;
 
 /// The look at the table of a worker that leaves must not hold up its exit.
 const LAST_SCAN_MAX: Duration = Duration::from_secs(2);
+
+/// So must the last round of a leaving leader.
+const LAST_ROUND_MAX: Duration = Duration::from_secs(2);
 
 /// One uninterrupted holding of a lease: a lost and re-acquired lease is another tenure (`leasing.md 3.2`).
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -304,8 +308,13 @@ impl Leases {
         // Compat: Java leaves without a word, and its successors wait for expiry. A leaving leader of ours assigns
         // its leases to those who stay before it releases the lock.
         let (reply, done) = oneshot::channel();
-        if self.inner.last_round.send(reply).await.is_ok() {
-            let _done = done.await;
+        let last_round = async {
+            if self.inner.last_round.send(reply).await.is_ok() {
+                let _done = done.await;
+            }
+        };
+        if timeout(LAST_ROUND_MAX, last_round).await.is_err() {
+            warn!("the leases given back could not be assigned in time; the next leader assigns them");
         }
         self.inner.leading.cancel();
         let mut tasks = self.inner.tasks.lock().await;
