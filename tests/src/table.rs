@@ -53,7 +53,7 @@ pub enum Fault {
     Missing,
     /// It happens at once, but the answer takes this long.
     AnswerAfter(Duration),
-    /// It happens only after this long.
+    /// A write happens only after this long, even if its caller has given up by then; a read takes that long.
     AppliedAfter(Duration),
 }
 
@@ -63,7 +63,7 @@ type Decider = Box<dyn FnMut(&Call) -> Option<Fault> + Send>;
 pub struct FakeTable {
     name: String,
     key_name: &'static str,
-    state: Mutex<State>,
+    state: Arc<Mutex<State>>,
 }
 
 struct State {
@@ -89,7 +89,7 @@ impl FakeTable {
         Arc::new(Self {
             name: name.to_owned(),
             key_name: "leaseKey",
-            state: Mutex::new(State {
+            state: Arc::new(Mutex::new(State {
                 usable_at: None,
                 index_at: None,
                 creation_takes: Duration::ZERO,
@@ -103,7 +103,7 @@ impl FakeTable {
                 index_pending: VecDeque::new(),
                 faults: None,
                 calls: Vec::new(),
-            }),
+            })),
         })
     }
 
@@ -211,8 +211,7 @@ impl FakeTable {
     }
 
     fn with<T>(&self, f: impl FnOnce(&mut State) -> T) -> T {
-        let mut state: MutexGuard<'_, State> = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        f(&mut state)
+        f(&mut lock(&self.state))
     }
 
     /// The frame of every call: log, latency, faults.
@@ -221,11 +220,24 @@ impl FakeTable {
         call: Call,
         act: impl Fn(&mut State) -> Result<T, TableError>,
     ) -> Result<T, TableError> {
-        let (fault, latency) = self.with(|state| {
+        let (fault, latency) = self.begin(call);
+        self.go_on(fault, latency, act).await
+    }
+
+    fn begin(&self, call: Call) -> (Option<Fault>, Duration) {
+        self.with(|state| {
             state.calls.push((Instant::now(), call.clone()));
             let fault = state.faults.as_mut().and_then(|decide| decide(&call));
             (fault, state.latency)
-        });
+        })
+    }
+
+    async fn go_on<T>(
+        &self,
+        fault: Option<Fault>,
+        latency: Duration,
+        act: impl Fn(&mut State) -> Result<T, TableError>,
+    ) -> Result<T, TableError> {
         sleep(latency / 2).await;
         let act = || {
             self.with(|state| {
@@ -255,6 +267,10 @@ impl FakeTable {
         sleep(latency - latency / 2).await;
         answer
     }
+}
+
+fn lock(state: &Mutex<State>) -> MutexGuard<'_, State> {
+    state.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl State {
@@ -420,11 +436,23 @@ impl Table for FakeTable {
     }
 
     async fn write(&self, write: &Write) -> Result<Option<Item>, TableError> {
-        self.call(Call::Write(write.clone()), |state| {
+        let (fault, latency) = self.begin(Call::Write(write.clone()));
+        if let Some(Fault::AppliedAfter(late)) = fault {
+            // On its way by itself: a caller that gives up does not call it back.
+            let (state, write, key_name) = (self.state.clone(), write.clone(), self.key_name);
+            let on_its_way = tokio::spawn(async move {
+                sleep(late).await;
+                lock(&state).apply(&write, key_name)
+            });
+            return on_its_way
+                .await
+                .unwrap_or_else(|died| Err(TableError::Unknown(Box::new(died))));
+        }
+        let act = |state: &mut State| {
             state.must_be_usable(&self.name)?;
             state.apply(write, self.key_name)
-        })
-        .await
+        };
+        self.go_on(fault, latency, act).await
     }
 
     async fn scan(&self, page: &ScanPage) -> Result<Rows, TableError> {
