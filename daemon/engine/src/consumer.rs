@@ -445,6 +445,12 @@ impl Consumer {
             self.release().await;
             if let Err(error) = answered {
                 error!(%error, "the child did not complete shutdownRequested; its lease is given away all the same");
+                // One that answered wrongly can still hear the end of its tenure; its answer changes nothing any more.
+                if matches!(error, ChildError::WrongStatus { .. })
+                    && let Err(error) = child.lease_lost().await
+                {
+                    warn!(%error, "the child did not complete leaseLost either");
+                }
                 child.end().await;
                 return Ok(Tenancy::Released);
             }
