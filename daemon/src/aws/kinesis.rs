@@ -109,9 +109,7 @@ impl KinesisStream {
                     sequence_number: self.sequence_number(OPERATION, &record.sequence_number)?,
                     partition_key: record.partition_key.unwrap_or_default(),
                     data: Bytes::from(record.data.into_inner()),
-                    approximate_arrival_ms: record
-                        .approximate_arrival_timestamp
-                        .and_then(|time| time.to_millis().ok()),
+                    approximate_arrival_ms: record.approximate_arrival_timestamp.as_ref().map(nearest_ms),
                 })
             })
             .collect::<Result<_, StreamError>>()?;
@@ -259,6 +257,12 @@ impl KinesisStream {
     }
 }
 
+/// To the nearest millisecond. The service sends seconds as a decimal fraction, the SDK reads them as a binary one and
+/// cuts off: half of all times would be a millisecond early.
+fn nearest_ms(time: &DateTime) -> i64 {
+    time.secs() * 1000 + i64::from((time.subsec_nanos() + 500_000) / 1_000_000)
+}
+
 fn shard_filter(
     filter: ShardFilter,
 ) -> Result<types::ShardFilter, aws_smithy_types::error::operation::BuildError> {
@@ -287,5 +291,24 @@ fn translate(failure: Failure) -> StreamError {
             Reaction::Repeat => StreamError::Unavailable(Box::new(failure)),
             Reaction::GiveUp => StreamError::Refused(Box::new(failure)),
         },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_time_in_seconds_keeps_its_milliseconds() {
+        for ms in [
+            1_795_529_441_800,
+            1_795_529_441_001,
+            1_795_529_441_999,
+            1_795_529_442_000,
+            0,
+        ] {
+            let read = DateTime::from_secs_f64(ms as f64 / 1000.0);
+            assert_eq!(nearest_ms(&read), ms);
+        }
     }
 }
