@@ -36,6 +36,7 @@ impl Client {
             .header("x-amz-target", format!("Kinesis_20131202.{operation}"))
             .body(Full::new(body))
             .expect("a request");
+        self.0.ready().await.expect("a connection");
         let response = self.0.send_request(request).await.expect("an answer");
         assert_eq!(response.status(), 200);
         let mut body = response.into_body();

@@ -253,15 +253,21 @@ impl Front {
         head: Parts,
         bytes: Bytes,
     ) -> Result<(hyper::StatusCode, HeaderMap, Bytes), Box<dyn std::error::Error + Send + Sync>> {
-        if engine.as_ref().is_none_or(SendRequest::is_closed) {
+        // A connection may have ended since it was last used.
+        if let Some(sender) = engine
+            && sender.ready().await.is_err()
+        {
+            *engine = None;
+        }
+        if engine.is_none() {
             let socket = TcpStream::connect(self.port.engine).await?;
             socket.set_nodelay(true)?;
-            let (sender, connection) = handshake(TokioIo::new(socket)).await?;
+            let (mut sender, connection) = handshake(TokioIo::new(socket)).await?;
             tokio::spawn(connection);
+            sender.ready().await?;
             *engine = Some(sender);
         }
         let sender = engine.as_mut().expect("set above");
-        sender.ready().await?;
         let mut request = Request::builder()
             .method(head.method)
             .uri(head.uri.path_and_query().map_or("/", |p| p.as_str()));

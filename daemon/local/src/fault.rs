@@ -24,7 +24,8 @@ use std::time::{Duration, Instant};
 /// ```
 #[derive(Clone, Debug, PartialEq)]
 pub struct Fault {
-    /// Such as `kinesis.GetRecords`, `dynamodb.*` or `*`.
+    /// Such as `kinesis.GetRecords`, `dynamodb.*` or `*`. `kinesis.SubscribeToShardEvent` is each event that a
+    /// subscription pushes.
     pub operation: String,
     /// Only calls that name this stream, shard, consumer or table.
     pub only: Option<String>,

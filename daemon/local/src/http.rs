@@ -4,7 +4,6 @@
 
 pub(crate) mod kinesis;
 
-use std::convert::Infallible;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -38,23 +37,24 @@ const STREAMS_MAX: u32 = 10_000;
 /// An answer's body: all of it, or parts as they come.
 pub(crate) enum Reply {
     Whole(Bytes),
-    Parts(mpsc::Receiver<Bytes>),
+    /// An error among them closes the connection (HTTP/2: the stream) in the middle of the answer.
+    Parts(mpsc::Receiver<Result<Bytes, Cut>>),
 }
 
 impl Body for Reply {
     type Data = Bytes;
-    type Error = Infallible;
+    type Error = Cut;
 
     fn poll_frame(
         self: Pin<&mut Self>,
         context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+    ) -> Poll<Option<Result<Frame<Bytes>, Cut>>> {
         match self.get_mut() {
             Self::Whole(bytes) if bytes.is_empty() => Poll::Ready(None),
             Self::Whole(bytes) => Poll::Ready(Some(Ok(Frame::data(std::mem::take(bytes))))),
             Self::Parts(parts) => parts
                 .poll_recv(context)
-                .map(|part| part.map(|part| Ok(Frame::data(part)))),
+                .map(|part| part.map(|part| part.map(Frame::data))),
         }
     }
 
@@ -104,7 +104,8 @@ where
 {
     let _ = socket.set_nodelay(true);
     let mut builder = auto::Builder::new(TokioExecutor::new());
-    builder.http1().timer(TokioTimer::new());
+    // A client may keep a connection for its next call as long as it likes.
+    builder.http1().timer(TokioTimer::new()).header_read_timeout(None);
     builder
         .http2()
         .timer(TokioTimer::new())
@@ -124,32 +125,39 @@ where
     }
 }
 
+/// Bytes of a body that is too large which are still read, and dropped: a client that is writing hears no answer.
+const DROPPED_BYTES_MAX: usize = 256 << 20;
+
 /// All of a body, unless it is larger than `bytes_max`.
 pub(crate) async fn body(mut incoming: Incoming, bytes_max: usize) -> Result<Bytes, BodyError> {
     let announced = usize::try_from(incoming.size_hint().lower()).unwrap_or(usize::MAX);
-    if announced > bytes_max {
-        return Err(BodyError::TooLarge);
-    }
     let mut whole = Vec::new();
+    let mut bytes = 0;
     loop {
         let frame = std::future::poll_fn(|context| Pin::new(&mut incoming).poll_frame(context)).await;
-        let Some(frame) = frame else {
-            return Ok(whole.into());
-        };
+        let Some(frame) = frame else { break };
         let Ok(data) = frame.map_err(|_| BodyError::Broken)?.into_data() else {
             continue;
         };
-        if whole.is_empty() && data.len() >= announced {
-            if incoming.is_end_stream() {
-                return Ok(data);
+        bytes += data.len();
+        if bytes > bytes_max {
+            whole = Vec::new();
+            if bytes > DROPPED_BYTES_MAX {
+                break;
             }
-        } else if whole.is_empty() {
-            whole.reserve_exact(announced);
+        } else if whole.is_empty() && incoming.is_end_stream() {
+            return Ok(data);
+        } else {
+            if whole.is_empty() {
+                whole.reserve_exact(announced.min(bytes_max));
+            }
+            whole.extend_from_slice(&data);
         }
-        if whole.len() + data.len() > bytes_max {
-            return Err(BodyError::TooLarge);
-        }
-        whole.extend_from_slice(&data);
+    }
+    if bytes > bytes_max {
+        Err(BodyError::TooLarge)
+    } else {
+        Ok(whole.into())
     }
 }
 

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use ciborium::value::Value as Cbor;
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
-use multilangd_local::{LocalOptions, LocalServices, start};
+use multilangd_local::{Fault, LocalOptions, LocalServices, start};
 use serde_json::{Value as Json, json};
 use support::{CBOR, Client, JSON, SHARD_0, base64, request};
 
@@ -310,6 +310,55 @@ async fn subscribed_records_are_pushed_over_both_http_versions() {
         assert!(delays[10] < Duration::from_millis(70), "{delays:?}");
         services.stop().await;
     }
+}
+
+#[tokio::test]
+async fn a_fault_ends_a_subscription_in_its_midst_with_an_error_or_with_nothing() {
+    for over_http2 in [false, true] {
+        let services = with_stream().await;
+        let endpoint = services.kinesis_endpoint();
+        let mut writer = Client::http1(&endpoint).await;
+        let consumer = consumer(&mut writer).await;
+        let event = || Fault::on("kinesis.SubscribeToShardEvent").only("c");
+        services
+            .faults()
+            .add(event().call(2).error("InternalFailureException"));
+        let mut client = if over_http2 {
+            Client::http2(&endpoint).await
+        } else {
+            Client::http1(&endpoint).await
+        };
+        let mut events = Events::subscribe(&mut client, &consumer, json!({"Type": "LATEST"})).await;
+        events.next().await.unwrap();
+        events.next().await.unwrap();
+        writer
+            .must(
+                "PutRecord",
+                json!({"StreamName": "s", "PartitionKey": "k", "Data": ""}),
+            )
+            .await;
+        let (headers, _) = events.next().await.unwrap();
+        assert!(
+            headers.contains("exception") && headers.contains("InternalFailureException"),
+            "{headers}"
+        );
+        assert_eq!(events.next().await, None);
+        services.stop().await;
+    }
+    let services = with_stream().await;
+    let mut client = Client::http1(&services.kinesis_endpoint()).await;
+    let consumer = consumer(&mut client).await;
+    services
+        .faults()
+        .add(Fault::on("kinesis.SubscribeToShardEvent").cut());
+    let mut events = Events::subscribe(&mut client, &consumer, json!({"Type": "LATEST"})).await;
+    // The greeting, or nothing, and then an end that is none.
+    while let Some(frame) = events.body.frame().await {
+        if frame.is_err() {
+            return;
+        }
+    }
+    panic!("the connection was not cut");
 }
 
 #[tokio::test]

@@ -123,6 +123,7 @@ fn known(operation: &str) -> bool {
     match operation.split_once('.') {
         None => operation == "*",
         Some(("kinesis", "*") | ("dynamodb", "*")) => true,
+        Some(("kinesis", _)) if operation == crate::http::kinesis::EVENT => true,
         Some(("kinesis", name)) => crate::kinesis::OPERATIONS.contains(&name),
         Some(("dynamodb", name)) => crate::dynamodb::OPERATIONS.contains(&name),
         Some(_) => false,

@@ -113,9 +113,11 @@ impl Port {
         }
         Ok(Ok(match reply? {
             kinesis::Reply::Body(body) => answer(200, format.content_type(), body),
-            kinesis::Reply::Events(events) => {
-                respond(200, eventstream::CONTENT_TYPE, Reply::Parts(push(events)))
-            }
+            kinesis::Reply::Events(events) => respond(
+                200,
+                eventstream::CONTENT_TYPE,
+                Reply::Parts(push(events, self.faults.clone())),
+            ),
         }))
     }
 
@@ -170,10 +172,14 @@ fn failure(error: &ServiceError, format: Format) -> Response<Reply> {
     response
 }
 
-/// Runs a subscription for as long as the client reads.
-fn push(mut events: Subscription) -> mpsc::Receiver<Bytes> {
+/// The name under which the fault plan knows each event of a subscription.
+pub(crate) const EVENT: &str = "kinesis.SubscribeToShardEvent";
+
+/// Runs a subscription for as long as the client reads. The fault plan judges each event but the greeting.
+fn push(mut events: Subscription, faults: FaultPlan) -> mpsc::Receiver<Result<Bytes, Cut>> {
     let (sender, receiver) = mpsc::channel(EVENTS_AHEAD);
     tokio::spawn(async move {
+        let mut greeted = false;
         loop {
             // First a place for it: an event that nobody takes must not count as sent.
             let Ok(place) = sender.reserve().await else { return };
@@ -182,7 +188,21 @@ fn push(mut events: Subscription) -> mpsc::Receiver<Bytes> {
                 () = sender.closed() => None,
             };
             let Some(event) = event else { return };
-            place.send(event.into());
+            if greeted && !faults.is_empty() {
+                let verdict = faults.judge(EVENT, &events.names(), Instant::now());
+                tokio::time::sleep(verdict.delay).await;
+                match verdict.effect {
+                    None => {}
+                    Some(Effect::Error { code, message, .. }) => {
+                        place.send(Ok(events.fail(&code, &message).into()));
+                        return;
+                    }
+                    // An event has no answer: to lose it and to cut it off are the same.
+                    Some(Effect::Unanswered | Effect::Cut) => return place.send(Err(Cut)),
+                }
+            }
+            greeted = true;
+            place.send(Ok(event.into()));
         }
     });
     receiver

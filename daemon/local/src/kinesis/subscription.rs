@@ -44,6 +44,7 @@ impl Listener {
 
 /// One subscription's side of the service.
 pub(crate) struct Subscription {
+    consumer: String,
     stream: Arc<Stream>,
     shard: Arc<Shard>,
     format: Format,
@@ -83,7 +84,7 @@ impl Kinesis {
             now_ms,
         } = call;
         let arn = request.required_text("ConsumerARN")?;
-        let (stream, _) = self.consumer_of_arn(arn)?;
+        let (stream, consumer) = self.consumer_of_arn(arn)?;
         let shard = self.shard(&stream, request.required_text("ShardId")?, now_ms)?;
         let start = request
             .map("StartingPosition")?
@@ -111,6 +112,7 @@ impl Kinesis {
         }
         let started = Instant::now();
         Ok(Subscription {
+            consumer: consumer.name,
             tip: shard.watch(),
             stream,
             shard,
@@ -162,12 +164,12 @@ impl Subscription {
         }
         loop {
             if self.taken_over.is_cancelled() {
-                return Some(self.fail(&ServiceError::in_use(
+                return Some(self.fail_with(&ServiceError::in_use(
                     "Another subscription of this consumer took over the shard.",
                 )));
             }
             if self.stream.is_deleted() {
-                return Some(self.fail(&ServiceError::not_found(format!(
+                return Some(self.fail_with(&ServiceError::not_found(format!(
                     "Stream {} was deleted.",
                     self.stream.name
                 ))));
@@ -184,7 +186,7 @@ impl Subscription {
                 match self.event(now, now_ms) {
                     Ok(Some(event)) => return Some(event),
                     Ok(None) => self.silent_since + SILENCE,
-                    Err(error) => return Some(self.fail(&error)),
+                    Err(error) => return Some(self.fail_with(&error)),
                 }
             } else {
                 now + Duration::from_millis(debt_ms)
@@ -244,11 +246,20 @@ impl Subscription {
         )))
     }
 
+    /// The names by which a fault may choose it.
+    pub(crate) fn names(&self) -> [&str; 3] {
+        [&self.stream.name, &self.shard.id, &self.consumer]
+    }
+
+    fn fail_with(&mut self, error: &ServiceError) -> Vec<u8> {
+        self.fail(&error.code, &error.message)
+    }
+
     /// The error that ends the subscription.
-    fn fail(&mut self, error: &ServiceError) -> Vec<u8> {
+    pub(crate) fn fail(&mut self, code: &str, message: &str) -> Vec<u8> {
         self.phase = Phase::Over;
         let mut w = Writer::new(self.format);
-        w.open_map().key("message").text(&error.message).close_map();
-        eventstream::exception(&error.code, self.format.content_type(), &w.finish())
+        w.open_map().key("message").text(message).close_map();
+        eventstream::exception(code, self.format.content_type(), &w.finish())
     }
 }
