@@ -55,7 +55,11 @@ impl Running {
                 sink.lock().expect("no panic while locked").push(line);
             }
         });
-        Self { process, stderr, reader }
+        Self {
+            process,
+            stderr,
+            reader,
+        }
     }
 
     /// The process id.

@@ -518,6 +518,24 @@ async fn a_second_worker_gets_its_share_by_graceful_hand_off() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_leader_that_asks_itself_for_a_lease_does_not_wait_for_its_renewal() {
+    let table = FakeTable::existing("app");
+    let leader = start(&table, "leader").await;
+    create(&leader, &["s-1", "s-2"]).await;
+    until_held(&leader, &["s-1", "s-2"]).await;
+    let joined = Instant::now();
+    let _other = start(&table, "other").await;
+    let mut changes = leader.held();
+    let is_asked = changes.wait_for(|held| held.iter().any(|held| held.hand_over_to.is_some()));
+    timeout(Duration::from_secs(10), is_asked).await.unwrap().unwrap();
+    assert!(
+        joined.elapsed() < Duration::from_millis(2_100),
+        "took {:?}",
+        joined.elapsed()
+    );
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_leaving_leader_hands_its_leases_to_those_who_stay() {
     let table = FakeTable::existing("app");
     let leader = start(&table, "leader").await;

@@ -26,8 +26,6 @@ const WRITES_MAX: usize = 32;
 const LOOK_MIN: Duration = Duration::from_secs(2);
 /// Each so many rows make a look cost more, and the next one come later by [`LOOK_MIN`].
 const ROWS_PER_LOOK: usize = 500;
-/// A worker's row that is older than this is deleted (`staleWorkerMetricsEntryCleanupDuration`).
-const STALE_REPORT: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// The leader's rounds.
 pub(crate) struct Assignment {
@@ -35,6 +33,7 @@ pub(crate) struct Assignment {
     pub(crate) me: WorkerId,
     pub(crate) clock: Clock,
     pub(crate) settings: AssignmentSettings,
+    pub(crate) stale_report: Duration,
     pub(crate) is_leader: watch::Receiver<bool>,
     pub(crate) is_taking: watch::Receiver<bool>,
     pub(crate) signals: Signals,
@@ -183,7 +182,7 @@ impl Assignment {
                 (step, sent, answer)
             });
         }
-        let mut won = Vec::new();
+        let (mut won, mut asked) = (Vec::new(), Vec::new());
         let mut failed = 0;
         while let Some(Ok((step, sent, answer))) = writes.join_next().await {
             let (shard, to) = (step.shard(), step.to());
@@ -205,6 +204,8 @@ impl Assignment {
                         .moved(&lease, &self.settings, Instant::now().into_std());
                     if lease.can_be_adopted_by(&self.me) {
                         won.push((lease, sent));
+                    } else if lease.hand_over_to(&self.me).is_some() {
+                        asked.push(lease);
                     }
                 }
                 // Somebody was first: the next look shows who.
@@ -222,6 +223,9 @@ impl Assignment {
                 }
             }
         }
+        if !asked.is_empty() {
+            drop(self.keeper.send(Message::Asked(asked)).await);
+        }
         if !won.is_empty() {
             drop(self.keeper.send(Message::Assigned(won)).await);
         }
@@ -231,7 +235,7 @@ impl Assignment {
         let now_s = self.clock.epoch_ms() / 1000;
         for report in reports
             .iter()
-            .filter(|report| !report.is_fresh(now_s, STALE_REPORT))
+            .filter(|report| !report.is_fresh(now_s, self.stale_report))
         {
             let Some(write) = report.clean_up() else { continue };
             match self.rows.write(&write).await {

@@ -78,6 +78,8 @@ pub struct LeaseSettings {
     pub epsilon: Duration,
     /// How this worker assigns while it leads; the failover time, and the intervals that follow from it.
     pub assignment: AssignmentSettings,
+    /// `staleWorkerMetricsEntryCleanupDuration`: a worker's row that was not written for so long is deleted.
+    pub stale_report: Duration,
     /// The table `<application>-CoordinatorState` of Java 3.0-3.4, looked at once, at the start: a fleet that still
     /// uses it has its lock there, and must not be joined by a worker that has its lock elsewhere.
     pub legacy_coordinator: Option<Arc<dyn Table>>,
@@ -94,6 +96,7 @@ impl LeaseSettings {
             scan_segments: None,
             epsilon: Duration::from_millis(25),
             assignment: AssignmentSettings::default(),
+            stale_report: Duration::from_secs(24 * 60 * 60),
             legacy_coordinator: None,
         }
     }

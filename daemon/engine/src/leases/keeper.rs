@@ -24,6 +24,8 @@ const RENEWALS_MAX: usize = 32;
 pub(crate) enum Message {
     /// Written as ours by this worker itself, as leader, by a call sent at this time.
     Assigned(Vec<(Lease, Instant)>),
+    /// This worker itself, as leader, asked for the hand-over of leases that it holds; their rows.
+    Asked(Vec<Lease>),
     /// Found in the table as ours: to be held as soon as a renewal succeeds.
     Found(Vec<Lease>),
     Checkpoint(Tenure, Position, oneshot::Sender<Result<(), CheckpointError>>),
@@ -147,6 +149,10 @@ impl Keeper {
                 }
                 self.holdings.len() != before
             }
+            Message::Asked(leases) => {
+                let asked = leases.iter().filter(|lease| self.asked(lease)).count();
+                asked > 0
+            }
             Message::Found(leases) => {
                 for lease in leases {
                     self.try_to_adopt(lease);
@@ -244,6 +250,17 @@ impl Keeper {
         if !is_taking {
             self.give_away(&tenure, None);
         }
+    }
+
+    /// Notices a requested hand-off before the next renewal would. An operation under way notices it by itself.
+    fn asked(&mut self, lease: &Lease) -> bool {
+        let me = self.me().clone();
+        let mut holdings = self.holdings.iter_mut();
+        let Some((_, holding)) = holdings.find(|(tenure, _)| tenure.shard == lease.key) else {
+            return false;
+        };
+        let is_current = !holding.is_busy && !holding.is_leaving && holding.lease.counter == lease.counter;
+        is_current && holding.update(lease, &me)
     }
 
     fn give_away(&mut self, tenure: &Tenure, reply: Option<oneshot::Sender<Result<(), TableError>>>) {

@@ -300,6 +300,7 @@ impl Starting {
             me: me.clone(),
             clock: clock.clone(),
             settings: settings.assignment.clone(),
+            stale_report: settings.stale_report,
             is_leader: is_leader.clone(),
             is_taking: taking_receiver,
             signals: signals.clone(),
