@@ -8,6 +8,7 @@ pub mod checkpoint;
 pub mod child;
 pub mod client_version;
 pub mod consumer;
+pub mod cpu;
 pub mod deaggregate;
 pub mod fetch;
 pub mod ids;
