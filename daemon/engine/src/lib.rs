@@ -19,6 +19,7 @@ pub mod fetch;
 mod leader;
 pub mod leases;
 mod metrics_row;
+pub mod platform;
 pub mod progress;
 pub mod retry;
 pub mod shards;
