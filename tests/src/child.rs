@@ -91,34 +91,45 @@ impl Spawn for Children {
             *started += 1;
             *started - 1
         };
-        let (stdin, child_stdin) = tokio::io::duplex(PIPE_BYTES);
-        let (child_stdout, stdout) = tokio::io::duplex(PIPE_BYTES);
-        let (stderr, _) = tokio::io::duplex(PIPE_BYTES);
-        let (kill, killed) = watch::channel(None);
-        let (exit, exited) = watch::channel(None);
-        let life = Life {
-            children: self.clone(),
-            number,
-            shard: shard.clone(),
-            stdin: BufReader::new(child_stdin),
-            stdout: child_stdout,
-            records: 0,
-        };
-        tokio::spawn(async move {
-            let mut killed = killed;
-            let code = tokio::select! {
-                code = life.live() => code,
-                signal = killed.wait_for(Option::is_some) => signal.ok().and_then(|signal| *signal).unwrap_or(137),
+        let (children, shard) = (self.clone(), shard.clone());
+        Ok(in_memory(move |stdin, stdout| {
+            let life = Life {
+                children,
+                number,
+                shard,
+                stdin: BufReader::new(stdin),
+                stdout,
+                records: 0,
             };
-            exit.send_replace(Some(code));
-        });
-        let process = InMemory { kill, exited };
-        Ok(Spawned {
-            stdin: Box::new(stdin),
-            stdout: Box::new(stdout),
-            stderr: Box::new(stderr),
-            process: Box::new(process),
-        })
+            life.live()
+        }))
+    }
+}
+
+/// A child whose life is a task: it gets its standard input and output, and returns its exit code.
+pub fn in_memory<L>(life: impl FnOnce(DuplexStream, DuplexStream) -> L) -> Spawned
+where
+    L: Future<Output = i32> + Send + 'static,
+{
+    let (stdin, child_stdin) = tokio::io::duplex(PIPE_BYTES);
+    let (child_stdout, stdout) = tokio::io::duplex(PIPE_BYTES);
+    let (stderr, _) = tokio::io::duplex(PIPE_BYTES);
+    let (kill, mut killed) = watch::channel(None);
+    let (exit, exited) = watch::channel(None);
+    let life = life(child_stdin, child_stdout);
+    tokio::spawn(async move {
+        let code = tokio::select! {
+            biased; // a child that is killed does nothing more
+            signal = killed.wait_for(Option::is_some) => signal.ok().and_then(|signal| *signal).unwrap_or(137),
+            code = life => code,
+        };
+        exit.send_replace(Some(code));
+    });
+    Spawned {
+        stdin: Box::new(stdin),
+        stdout: Box::new(stdout),
+        stderr: Box::new(stderr),
+        process: Box::new(InMemory { kill, exited }),
     }
 }
 

@@ -2,7 +2,10 @@
 
 pub mod child;
 pub mod daemon;
+pub mod faults;
+pub mod fleet;
 pub mod records;
+pub mod sim;
 pub mod stream;
 pub mod table;
 

@@ -1,7 +1,8 @@
 //! A DynamoDB table in memory: conditional writes, the owner index with its delay, paging, and faults on request.
 //! Time is tokio's, so that a paused clock makes everything about it repeatable.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::ops::Bound;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -77,10 +78,13 @@ struct State {
     page_max: usize,
     returns_old: bool,
     rows: BTreeMap<String, Item>,
+    /// Owner by key, as far as the index knows, and the same the other way round.
     index: BTreeMap<String, String>,
+    by_owner: BTreeSet<(String, String)>,
     index_pending: VecDeque<(Instant, String, Option<String>)>,
     faults: Option<Decider>,
     calls: Vec<(Instant, Call)>,
+    keeps_calls: bool,
 }
 
 impl FakeTable {
@@ -100,9 +104,11 @@ impl FakeTable {
                 returns_old: true,
                 rows: BTreeMap::new(),
                 index: BTreeMap::new(),
+                by_owner: BTreeSet::new(),
                 index_pending: VecDeque::new(),
                 faults: None,
                 calls: Vec::new(),
+                keeps_calls: true,
             })),
         })
     }
@@ -205,6 +211,11 @@ impl FakeTable {
         self.with(|state| state.calls.clone())
     }
 
+    /// Keeps no calls from now on: a long simulation makes millions.
+    pub fn keep_no_calls(&self) {
+        self.with(|state| state.keeps_calls = false);
+    }
+
     /// Forgets the calls so far.
     pub fn forget_calls(&self) {
         self.with(|state| state.calls.clear());
@@ -226,7 +237,9 @@ impl FakeTable {
 
     fn begin(&self, call: Call) -> (Option<Fault>, Duration) {
         self.with(|state| {
-            state.calls.push((Instant::now(), call.clone()));
+            if state.keeps_calls {
+                state.calls.push((Instant::now(), call.clone()));
+            }
             let fault = state.faults.as_mut().and_then(|decide| decide(&call));
             (fault, state.latency)
         })
@@ -238,7 +251,7 @@ impl FakeTable {
         latency: Duration,
         act: impl Fn(&mut State) -> Result<T, TableError>,
     ) -> Result<T, TableError> {
-        sleep(latency / 2).await;
+        pause(latency / 2).await;
         let act = || {
             self.with(|state| {
                 state.settle_index();
@@ -264,13 +277,20 @@ impl FakeTable {
                 act()
             }
         };
-        sleep(latency - latency / 2).await;
+        pause(latency - latency / 2).await;
         answer
     }
 }
 
 fn lock(state: &Mutex<State>) -> MutexGuard<'_, State> {
     state.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// A timer has a resolution of a millisecond: no time is no timer.
+async fn pause(time: Duration) {
+    if !time.is_zero() {
+        sleep(time).await;
+    }
 }
 
 impl State {
@@ -286,9 +306,12 @@ impl State {
             let Some((_, key, owner)) = self.index_pending.pop_front() else {
                 break;
             };
-            match owner {
-                Some(owner) => drop(self.index.insert(key, owner)),
-                None => drop(self.index.remove(&key)),
+            if let Some(before) = self.index.remove(&key) {
+                self.by_owner.remove(&(before, key.clone()));
+            }
+            if let Some(owner) = owner {
+                self.by_owner.insert((owner.clone(), key.clone()));
+                self.index.insert(key, owner);
             }
         }
     }
@@ -324,16 +347,11 @@ impl State {
         Ok(new.filter(|_| matches!(write, Write::Update { .. })))
     }
 
-    fn page(&self, rows: Vec<(String, Item)>, after: Option<&Item>, key_name: &str) -> Rows {
-        let after = match after.and_then(|item| item.get(key_name)) {
-            Some(Value::S(key)) => Some(key.clone()),
-            _ => None,
-        };
-        let mut rest = rows
-            .into_iter()
-            .filter(|(key, _)| after.as_ref().is_none_or(|after| key > after));
+    /// Up to a page of what there is, and where the next one begins.
+    fn page(&self, rows: impl Iterator<Item = (String, Item)>, key_name: &str) -> Rows {
+        let mut rest = rows.peekable();
         let page: Vec<(String, Item)> = rest.by_ref().take(self.page_max).collect();
-        let next = match (page.last(), rest.next()) {
+        let next = match (page.last(), rest.peek()) {
             (Some((last, _)), Some(_)) => Some(Item::from([(key_name.to_owned(), Value::s(last.as_str()))])),
             (_, None) | (None, _) => None,
         };
@@ -341,6 +359,14 @@ impl State {
             items: page.into_iter().map(|(_, item)| item).collect(),
             next,
         }
+    }
+}
+
+/// The key that a page begins behind.
+fn behind(after: Option<&Item>, key_name: &str) -> Bound<String> {
+    match after.and_then(|item| item.get(key_name)) {
+        Some(Value::S(key)) => Bound::Excluded(key.clone()),
+        _ => Bound::Unbounded,
     }
 }
 
@@ -460,9 +486,11 @@ impl Table for FakeTable {
             state.must_be_usable(&self.name)?;
             let (segment, segments) = page.segment.unwrap_or((0, 1));
             let mine = |key: &str| key.bytes().map(u32::from).sum::<u32>() % segments == segment;
-            let rows = state.rows.iter().filter(|(key, _)| mine(key));
-            let rows = rows.map(|(key, item)| (key.clone(), item.clone())).collect();
-            Ok(state.page(rows, page.after.as_ref(), self.key_name))
+            let from = behind(page.after.as_ref(), self.key_name);
+            let rows = state.rows.range((from, Bound::Unbounded));
+            let rows = rows.filter(|(key, _)| mine(key));
+            let rows = rows.map(|(key, item)| (key.clone(), item.clone()));
+            Ok(state.page(rows, self.key_name))
         })
         .await
     }
@@ -476,13 +504,18 @@ impl Table for FakeTable {
                     self.name
                 )));
             }
-            let mine = state.index.iter().filter(|(_, indexed)| *indexed == owner);
+            let first = match behind(after, self.key_name) {
+                Bound::Excluded(key) => Bound::Excluded((owner.to_owned(), key)),
+                Bound::Included(_) | Bound::Unbounded => Bound::Included((owner.to_owned(), String::new())),
+            };
+            let mine = state.by_owner.range((first, Bound::Unbounded));
+            let mine = mine.take_while(|(indexed, _)| indexed == owner);
             let keys_only = |key: &String| {
                 let pair = |name: &str, text: &str| (name.to_owned(), Value::s(text));
                 Item::from([pair(self.key_name, key), pair("leaseOwner", owner)])
             };
-            let rows = mine.map(|(key, _)| (key.clone(), keys_only(key))).collect();
-            Ok(state.page(rows, after, self.key_name))
+            let rows = mine.map(|(_, key)| (key.clone(), keys_only(key)));
+            Ok(state.page(rows, self.key_name))
         })
         .await
     }

@@ -1,6 +1,7 @@
 //! The one home of time and chance. Durations are measured with [`tokio::time::Instant`], which a simulation pauses;
 //! wall-clock time comes from here.
 
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -14,10 +15,10 @@ pub struct Clock {
     rng: Arc<Mutex<Rng>>,
 }
 
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 enum Wall {
     Real,
-    Simulated { epoch_ms: i64, start: Instant },
+    Simulated { epoch_ms: Arc<AtomicI64>, start: Instant },
 }
 
 impl Clock {
@@ -35,7 +36,7 @@ impl Clock {
     /// A clock that reads `epoch_ms` now and follows tokio's (possibly paused) time.
     pub fn simulated(epoch_ms: i64, seed: u64) -> Self {
         let wall = Wall::Simulated {
-            epoch_ms,
+            epoch_ms: Arc::new(AtomicI64::new(epoch_ms)),
             start: Instant::now(),
         };
         Self {
@@ -51,14 +52,23 @@ impl Clock {
 
     /// Milliseconds since the Unix epoch.
     pub fn epoch_ms(&self) -> i64 {
-        match self.wall {
+        match &self.wall {
             Wall::Real => {
                 let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
                 i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
             }
             Wall::Simulated { epoch_ms, start } => {
-                epoch_ms + i64::try_from(start.elapsed().as_millis()).unwrap_or(i64::MAX)
+                let elapsed = i64::try_from(start.elapsed().as_millis()).unwrap_or(i64::MAX);
+                epoch_ms.load(Ordering::Relaxed) + elapsed
             }
+        }
+    }
+
+    /// Sets a simulated wall clock, and its clones, forward or back. The machine's own does what it likes.
+    pub fn jump(&self, by_ms: i64) {
+        match &self.wall {
+            Wall::Real => {}
+            Wall::Simulated { epoch_ms, .. } => drop(epoch_ms.fetch_add(by_ms, Ordering::Relaxed)),
         }
     }
 

@@ -1,0 +1,78 @@
+//! Runs simulations: `sim --seed 7` with its whole journal, `sim --seeds 2000` many.
+
+#![allow(clippy::print_stdout, reason = "a program for people")]
+
+use std::process::ExitCode;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::time::Instant;
+
+use multilangd_tests::sim::{Report, simulate};
+
+/// Lines of a journal that are shown of a seed that failed.
+const LAST_LINES: usize = 40;
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let number = |name: &str| -> Option<u64> {
+        let at = arguments.iter().position(|it| it == name)?;
+        arguments.get(at + 1)?.parse().ok()
+    };
+    match (number("--seed"), number("--seeds")) {
+        (Some(seed), _) => one(seed),
+        (None, Some(count)) => many(number("--from").unwrap_or(0), count),
+        (None, None) => {
+            println!("usage: sim --seed N | sim --seeds COUNT [--from N]");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn one(seed: u64) -> ExitCode {
+    let report = simulate(seed);
+    for line in &report.journal {
+        println!("{line}");
+    }
+    println!("{}", report.summary());
+    verdict(report.violation.is_none())
+}
+
+fn many(from: u64, count: u64) -> ExitCode {
+    let began = Instant::now();
+    let next = AtomicU64::new(from);
+    let failed = AtomicUsize::new(0);
+    let threads = std::thread::available_parallelism().map_or(1, usize::from);
+    std::thread::scope(|scope| {
+        for _ in 0..threads {
+            scope.spawn(|| {
+                loop {
+                    let seed = next.fetch_add(1, Ordering::SeqCst);
+                    if seed >= from + count {
+                        break;
+                    }
+                    let report = simulate(seed);
+                    if report.violation.is_some() {
+                        failed.fetch_add(1, Ordering::SeqCst);
+                        show(&report);
+                    }
+                }
+            });
+        }
+    });
+    let failed = failed.into_inner();
+    println!("{count} seeds from {from}, {failed} failed, in {:?}", began.elapsed());
+    verdict(failed == 0)
+}
+
+fn show(report: &Report) {
+    let first = report.journal.len().saturating_sub(LAST_LINES);
+    let lines = report.journal[first..].join("\n");
+    println!(
+        "{lines}\n{}\nthe whole journal: make sim SEED={}\n",
+        report.summary(),
+        report.seed
+    );
+}
+
+fn verdict(good: bool) -> ExitCode {
+    if good { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}

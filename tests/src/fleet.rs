@@ -1,0 +1,266 @@
+//! Many workers over one world: started, crashed, stopped and started again.
+//!
+//! Owns the lives of the workers. What happens to them is decided by the story in [`crate::sim`].
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use multilangd_core::assignment::AssignmentSettings;
+use multilangd_core::fetch::PaceSettings;
+use multilangd_core::ids::WorkerId;
+use multilangd_core::shards::InitialPosition;
+use multilangd_engine::child::SessionSettings;
+use multilangd_engine::clock::Clock;
+use multilangd_engine::consumer::{ConsumerSettings, Surroundings};
+use multilangd_engine::fetch::{FetchSettings, WorkerReadAhead};
+use multilangd_engine::leases::{LeaseSettings, Leases};
+use multilangd_engine::shards::{ShardSettings, Shards};
+use multilangd_engine::worker::{Exit, Worker, WorkerSettings};
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+use crate::faults::{Line, World};
+use crate::sim::child::{Health, SimulatedChildren};
+
+/// What simulated time begins at, in milliseconds since the epoch.
+pub const NOW_MS: i64 = 1_789_000_000_000;
+
+/// How the fleet is configured: the same for each of its workers, as it should be.
+#[derive(Clone, Debug, PartialEq)]
+pub struct FleetSettings {
+    /// How leases are assigned.
+    pub assignment: AssignmentSettings,
+    /// `parentShardPollIntervalMillis`.
+    pub parent_poll: Duration,
+    /// `shutdownGraceMillis`.
+    pub grace: Duration,
+    /// `idleTimeBetweenReadsInMillis`.
+    pub idle: Duration,
+    /// `maxRecords`.
+    pub records_max: u32,
+    /// `callProcessRecordsEvenForEmptyRecordList`.
+    pub deliver_empty_batches: bool,
+    /// Children that fail are started again, instead of ending their worker.
+    pub restart_failed_child: bool,
+    /// How soon finished leases are cleaned up.
+    pub clean_up: Duration,
+}
+
+/// How a worker's life ended by itself.
+#[derive(Debug)]
+pub struct Ended {
+    /// Who.
+    pub worker: WorkerId,
+    /// How.
+    pub how: Result<Exit, String>,
+}
+
+/// The workers that run.
+pub struct Fleet {
+    world: Arc<World>,
+    settings: FleetSettings,
+    health: Arc<Mutex<Health>>,
+    running: BTreeMap<WorkerId, Running>,
+}
+
+struct Running {
+    line: Line,
+    clock: Clock,
+    stop: CancellationToken,
+    life: JoinHandle<Result<Exit, String>>,
+}
+
+impl Fleet {
+    /// Nobody, at first.
+    pub fn new(world: Arc<World>, settings: FleetSettings) -> Self {
+        Self {
+            world,
+            settings,
+            health: Arc::default(),
+            running: BTreeMap::new(),
+        }
+    }
+
+    /// How children are that start from now on.
+    pub fn set_health(&self, health: Health) {
+        *self.health.lock().unwrap_or_else(PoisonError::into_inner) = health;
+    }
+
+    /// Who runs.
+    pub fn workers(&self) -> Vec<WorkerId> {
+        self.running.keys().cloned().collect()
+    }
+
+    /// Starts a worker, unless one of this id runs.
+    pub fn start(&mut self, worker: &WorkerId) {
+        if self.running.contains_key(worker) {
+            return;
+        }
+        self.world.journal.note(format!("{worker}: starts"));
+        let line = Line::new(worker.clone(), self.world.clone());
+        let now_ms = NOW_MS + i64::try_from(self.world.age().as_millis()).unwrap_or(0);
+        let clock = Clock::simulated(now_ms, self.world.dice.between(0, u64::MAX));
+        let stop = CancellationToken::new();
+        let life = tokio::spawn(work(
+            self.world.clone(),
+            line.clone(),
+            clock.clone(),
+            self.settings.clone(),
+            self.health.clone(),
+            stop.clone(),
+        ));
+        let running = Running {
+            line,
+            clock,
+            stop,
+            life,
+        };
+        self.running.insert(worker.clone(), running);
+    }
+
+    /// Ends a worker as `kill -9` does: nothing of it goes on.
+    pub fn crash(&mut self, worker: &WorkerId) {
+        if let Some(running) = self.running.remove(worker) {
+            self.world.journal.note(format!("{worker}: crashes"));
+            running.line.gone();
+            running.life.abort();
+        }
+    }
+
+    /// Asks a worker to stop, as SIGTERM does. It ends by itself.
+    pub fn stop(&self, worker: &WorkerId) {
+        if let Some(running) = self.running.get(worker) {
+            self.world.journal.note(format!("{worker}: is asked to stop"));
+            running.stop.cancel();
+        }
+    }
+
+    /// The line of a worker that runs.
+    pub fn line(&self, worker: &WorkerId) -> Option<&Line> {
+        self.running.get(worker).map(|running| &running.line)
+    }
+
+    /// Sets a worker's wall clock forward or back.
+    pub fn clock_jumps(&self, worker: &WorkerId, by_ms: i64) {
+        if let Some(running) = self.running.get(worker) {
+            self.world
+                .journal
+                .note(format!("{worker}: its clock jumps by {by_ms} ms"));
+            running.clock.jump(by_ms);
+        }
+    }
+
+    /// Heals every line.
+    pub fn heal(&self) {
+        for running in self.running.values() {
+            running.line.heal();
+        }
+    }
+
+    /// The workers that have ended by themselves since the last look.
+    pub async fn ended(&mut self) -> Vec<Ended> {
+        let over: Vec<WorkerId> = self
+            .running
+            .iter()
+            .filter(|(_, running)| running.life.is_finished())
+            .map(|(worker, _)| worker.clone())
+            .collect();
+        let mut ended = Vec::new();
+        for worker in over {
+            let Some(running) = self.running.remove(&worker) else {
+                continue;
+            };
+            running.line.gone();
+            let how = match running.life.await {
+                Ok(how) => how,
+                Err(died) => Err(format!("it died: {died}")),
+            };
+            self.world.journal.note(format!("{worker}: ended: {how:?}"));
+            if !matches!(how, Ok(Exit::Clean | Exit::Late | Exit::ChildFailed(_))) {
+                self.world
+                    .journal
+                    .violation(format!("{worker} ended with {how:?}"));
+            }
+            ended.push(Ended { worker, how });
+        }
+        ended
+    }
+}
+
+/// A worker's life, in the order of the program's wiring.
+async fn work(
+    world: Arc<World>,
+    line: Line,
+    clock: Clock,
+    settings: FleetSettings,
+    health: Arc<Mutex<Health>>,
+    stop: CancellationToken,
+) -> Result<Exit, String> {
+    let lease_settings = LeaseSettings {
+        assignment: settings.assignment.clone(),
+        ..LeaseSettings::new(line.worker().clone(), "simulated")
+    };
+    let started = Leases::start(Arc::new(line.clone()), clock.clone(), lease_settings, stop.clone()).await;
+    let leases = match started {
+        Ok(leases) => leases,
+        Err(_) if stop.is_cancelled() => return Ok(Exit::Clean),
+        Err(error) => return Err(error.to_string()),
+    };
+    let stream = Arc::new(line.clone());
+    let shard_settings = ShardSettings {
+        initial: InitialPosition::TrimHorizon,
+        clean_up_interval: settings.clean_up,
+        clean_up_completed_interval: settings.clean_up * 2,
+        clean_up_garbage_interval: settings.clean_up * 4,
+        ..ShardSettings::default()
+    };
+    let shards = Shards::start(
+        stream.clone(),
+        leases.clone(),
+        clock.clone(),
+        shard_settings,
+        &CancellationToken::new(),
+    );
+    let around = Surroundings {
+        stream,
+        spawn: Arc::new(SimulatedChildren::new(world, line, health)),
+        leases,
+        shards: shards.clone(),
+        clock,
+        read_ahead: WorkerReadAhead::new(256 * 1024),
+        settings: Arc::new(ConsumerSettings {
+            fetch: FetchSettings {
+                pace: PaceSettings {
+                    idle: settings.idle,
+                    reduced_tps_threshold: Duration::ZERO,
+                },
+                records_max: settings.records_max,
+                timestamp_ms: None,
+            },
+            session: SessionSettings::default(),
+            parent_poll: settings.parent_poll,
+            task_backoff: Duration::from_millis(500),
+            deliver_empty_batches: settings.deliver_empty_batches,
+            restart_failed_child: settings.restart_failed_child,
+        }),
+    };
+    let worker_settings = WorkerSettings {
+        grace: settings.grace,
+        hand_over_timeout: settings.assignment.hand_off_timeout,
+        warn_after: None,
+        summary_interval: Duration::from_secs(60),
+    };
+    let working = Worker::new(around, worker_settings).run(stop.clone());
+    tokio::pin!(working);
+    tokio::select! {
+        biased;
+        exit = &mut working => return Ok(exit),
+        synced = shards.first_sync() => if let Err(error) = synced {
+            stop.cancel();
+            working.await;
+            return Err(error.to_string());
+        },
+    }
+    Ok(working.await)
+}
