@@ -1,16 +1,17 @@
 # make demo   build, and watch a Python processor print records that a producer is writing
 # make test   every test: needs Rust, Python, Node, a JDK with Maven; installs the rest
 # make check  format, lints, unit tests, docs: the inner loop
+# make sim    simulated fleets under faults: SEED=7 replays one with its whole journal, SEEDS=2000 runs many
 
-.PHONY: demo build check test unit promises clients judges fmt lint doc deny tools clean
+.PHONY: demo build check test unit simulation sim promises clients judges fmt lint doc deny tools clean
 
 PYTHON ?= python3
 TARGET := $(abspath $(or $(CARGO_TARGET_DIR),target))
 export MULTILANGD := $(TARGET)/debug/multilangd
 
-# Tests that start real daemons; the others are the inner loop.
+# Tests that start real daemons; the others are the inner loop; simulations have a build of their own.
 PROMISES := end_to_end local
-TALES := $(filter-out $(PROMISES),$(basename $(notdir $(wildcard tests/tests/*.rs))))
+TALES := $(filter-out $(PROMISES) simulation,$(basename $(notdir $(wildcard tests/tests/*.rs))))
 
 build:
 	cargo build --locked
@@ -31,6 +32,17 @@ unit: build
 	cargo test --locked --workspace --exclude multilangd-tests
 	cargo test --locked -p multilangd-tests --lib $(TALES:%=--test %)
 
+# Simulated fleets (a build of its own: it seeds tokio's dice, and knows bugs that can be planted).
+SIMULATION = RUSTFLAGS="--cfg tokio_unstable --cfg planted" cargo
+SIMULATION_OF = --locked --profile simulation -p multilangd-tests --target-dir $(TARGET)/simulation
+SEEDS ?= 100
+
+simulation:
+	$(SIMULATION) test $(SIMULATION_OF) --test simulation
+
+sim:
+	$(SIMULATION) run --quiet $(SIMULATION_OF) --bin sim -- $(if $(SEED),--seed $(SEED),--seeds $(SEEDS))
+
 # Promises, kept by real processes.
 promises: build
 	cargo test --locked -p multilangd-tests $(PROMISES:%=--test %)
@@ -47,7 +59,7 @@ clients: tools
 judges: build
 	tests/judges/run.sh
 
-test: check promises clients judges
+test: check simulation promises clients judges
 
 # Licences, sources, bans: `cargo install --locked cargo-deny` first.
 deny:

@@ -261,7 +261,11 @@ impl Line {
         let mut roll = dice.between(0, 1000);
         let mut is = |chance: u64| {
             let hit = roll < chance;
-            roll = if hit { u64::MAX } else { roll.saturating_sub(chance) };
+            roll = if hit {
+                u64::MAX
+            } else {
+                roll.saturating_sub(chance)
+            };
             hit
         };
         if is(weather.lost) {
@@ -281,7 +285,8 @@ impl Line {
     }
 
     async fn thawed(&self) {
-        while let Some(until) = self.with(|state| state.frozen_until.filter(|until| Instant::now() < *until)) {
+        while let Some(until) = self.with(|state| state.frozen_until.filter(|until| Instant::now() < *until))
+        {
             sleep_until(until).await;
         }
     }
@@ -299,18 +304,15 @@ impl Line {
         if let Some(gone) = self.with(|state| state.gone) {
             if gone.elapsed() > LAST_BREATH {
                 let worker = &self.worker;
-                self.world
-                    .journal
-                    .violation(format!("{worker} is gone, and something of it still calls: {what}"));
+                self.world.journal.violation(format!(
+                    "{worker} is gone, and something of it still calls: {what}"
+                ));
             }
             return pending().await;
         }
         self.thawed().await;
         let (fate, way) = self.fate();
-        let back = self
-            .world
-            .dice
-            .ms(0, self.world.weather().latency_ms.max(1));
+        let back = self.world.dice.ms(0, self.world.weather().latency_ms.max(1));
         let no_answer_after = self.world.dice.ms(50, 4000);
         let answer = match fate {
             Fate::Lost => {
@@ -390,9 +392,10 @@ impl Table for Line {
 
     async fn get(&self, key: &str, consistent: bool) -> Result<Option<Item>, TableError> {
         let (table, key) = (self.world.table.clone(), key.to_owned());
-        self.call(&format!("get {key}"), async move {
-            table.get(&key, consistent).await
-        })
+        self.call(
+            &format!("get {key}"),
+            async move { table.get(&key, consistent).await },
+        )
         .await
     }
 
@@ -422,9 +425,10 @@ impl Table for Line {
 
     async fn query_owner(&self, owner: &str, after: Option<&Item>) -> Result<Rows, TableError> {
         let (table, owner, after) = (self.world.table.clone(), owner.to_owned(), after.cloned());
-        self.call("query", async move {
-            table.query_owner(&owner, after.as_ref()).await
-        })
+        self.call(
+            "query",
+            async move { table.query_owner(&owner, after.as_ref()).await },
+        )
         .await
     }
 }
@@ -453,9 +457,10 @@ impl Stream for Line {
         start: &StartAt,
     ) -> Result<Option<ShardIterator>, StreamError> {
         let (stream, shard, start) = (self.world.stream.clone(), shard.clone(), start.clone());
-        self.call("iterator", async move {
-            stream.shard_iterator(&shard, &start).await
-        })
+        self.call(
+            "iterator",
+            async move { stream.shard_iterator(&shard, &start).await },
+        )
         .await
     }
 

@@ -87,6 +87,11 @@ impl Fleet {
         *self.health.lock().unwrap_or_else(PoisonError::into_inner) = health;
     }
 
+    /// How it is configured.
+    pub fn settings(&self) -> &FleetSettings {
+        &self.settings
+    }
+
     /// Who runs.
     pub fn workers(&self) -> Vec<WorkerId> {
         self.running.keys().cloned().collect()
@@ -201,7 +206,13 @@ async fn work(
         assignment: settings.assignment.clone(),
         ..LeaseSettings::new(line.worker().clone(), "simulated")
     };
-    let started = Leases::start(Arc::new(line.clone()), clock.clone(), lease_settings, stop.clone()).await;
+    let started = Leases::start(
+        Arc::new(line.clone()),
+        clock.clone(),
+        lease_settings,
+        stop.clone(),
+    )
+    .await;
     let leases = match started {
         Ok(leases) => leases,
         Err(_) if stop.is_cancelled() => return Ok(Exit::Clean),

@@ -18,7 +18,10 @@ pub struct Clock {
 #[derive(Clone, Debug)]
 enum Wall {
     Real,
-    Simulated { epoch_ms: Arc<AtomicI64>, start: Instant },
+    Simulated {
+        epoch_ms: Arc<AtomicI64>,
+        start: Instant,
+    },
 }
 
 impl Clock {

@@ -3,9 +3,11 @@
 #![allow(clippy::print_stdout, reason = "a program for people")]
 
 use std::process::ExitCode;
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
+use multilangd_tests::sim::oracle::Counts;
 use multilangd_tests::sim::{Report, simulate};
 
 /// Lines of a journal that are shown of a seed that failed.
@@ -40,6 +42,7 @@ fn many(from: u64, count: u64) -> ExitCode {
     let began = Instant::now();
     let next = AtomicU64::new(from);
     let failed = AtomicUsize::new(0);
+    let total = Mutex::new((Counts::default(), Duration::ZERO, Duration::ZERO));
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
     std::thread::scope(|scope| {
         for _ in 0..threads {
@@ -50,6 +53,11 @@ fn many(from: u64, count: u64) -> ExitCode {
                         break;
                     }
                     let report = simulate(seed);
+                    let mut total = total.lock().expect("no panic while locked");
+                    total.0 += report.counts.clone();
+                    total.1 += report.took;
+                    total.2 = total.2.max(report.caught_up_in);
+                    drop(total);
                     if report.violation.is_some() {
                         failed.fetch_add(1, Ordering::SeqCst);
                         show(&report);
@@ -59,7 +67,11 @@ fn many(from: u64, count: u64) -> ExitCode {
         }
     });
     let failed = failed.into_inner();
-    println!("{count} seeds from {from}, {failed} failed, in {:?}", began.elapsed());
+    let (counts, simulated, slowest) = total.into_inner().expect("no panic while locked");
+    println!(
+        "{count} seeds from {from}, {failed} failed, in {:?}: {simulated:?} simulated, slowest catch-up {slowest:?}, {counts:?}",
+        began.elapsed()
+    );
     verdict(failed == 0)
 }
 
@@ -74,5 +86,9 @@ fn show(report: &Report) {
 }
 
 fn verdict(good: bool) -> ExitCode {
-    if good { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    if good {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    }
 }

@@ -57,10 +57,11 @@ impl Spawn for SimulatedChildren {
             7..9 => Habit::InsideBatch,
             _ => Habit::OnlyAtTheEnd,
         };
-        let health = *self.health.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        let dies_at = dice
-            .happens(health.mortal)
-            .then(|| dice.between(0, 60) as usize);
+        let health = *self
+            .health
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner);
+        let dies_at = dice.happens(health.mortal).then(|| dice.between(0, 60) as usize);
         let (world, line, shard) = (self.world.clone(), self.line.clone(), shard.clone());
         Ok(in_memory(move |stdin, stdout| {
             let life = Life {
@@ -152,8 +153,14 @@ impl Life {
     fn follows(&mut self, action: &str) -> &'static str {
         const ALLOWED: &[(&str, &[&str])] = &[
             ("", &["initialize"]),
-            ("initialize", &["processRecords", "shutdownRequested", "leaseLost", "shardEnded"]),
-            ("processRecords", &["processRecords", "shutdownRequested", "leaseLost", "shardEnded"]),
+            (
+                "initialize",
+                &["processRecords", "shutdownRequested", "leaseLost", "shardEnded"],
+            ),
+            (
+                "processRecords",
+                &["processRecords", "shutdownRequested", "leaseLost", "shardEnded"],
+            ),
             ("shutdownRequested", &["leaseLost"]),
             ("leaseLost", &[]),
             ("shardEnded", &[]),
@@ -193,7 +200,10 @@ impl Life {
             let sub = record["subSequenceNumber"].as_u64().unwrap_or(0);
             Some((number, sub, record["partitionKey"].as_str()?.to_owned()))
         };
-        let records = message["records"].as_array().map(Vec::as_slice).unwrap_or_default();
+        let records = message["records"]
+            .as_array()
+            .map(Vec::as_slice)
+            .unwrap_or_default();
         let parsed: Option<Vec<_>> = records.iter().map(parse).collect();
         let Some(records) = parsed else {
             self.violation(format!("a broken processRecords: {message}"));
@@ -209,7 +219,10 @@ impl Life {
             .delivered(&self.worker, &self.shard, self.next, &records);
         self.records += records.len();
         self.batches += 1;
-        records.into_iter().map(|(number, sub, _)| (number, sub)).collect()
+        records
+            .into_iter()
+            .map(|(number, sub, _)| (number, sub))
+            .collect()
     }
 
     /// Takes its time. `true`: it dies over it.
@@ -250,8 +263,7 @@ impl Life {
     async fn checkpoint(&mut self, number: Value, sub: Value) -> Result<(), Eof> {
         for _ in 0..CHECKPOINT_TRIES_MAX {
             self.must_be_quiet().await;
-            let request =
-                json!({"action": "checkpoint", "sequenceNumber": number, "subSequenceNumber": sub});
+            let request = json!({"action": "checkpoint", "sequenceNumber": number, "subSequenceNumber": sub});
             self.say(&request).await?;
             let reply = self.hear().await?;
             if reply["action"] != "checkpoint" {
@@ -295,7 +307,10 @@ impl Life {
             // A daemon that is killed may leave half a line.
             Err(_) if !line.ends_with('\n') => Err(Eof),
             Err(error) => {
-                self.violation(format!("the child of {} hears no JSON: {error}: {line}", self.shard));
+                self.violation(format!(
+                    "the child of {} hears no JSON: {error}: {line}",
+                    self.shard
+                ));
                 Err(Eof)
             }
         }
@@ -312,9 +327,7 @@ impl Life {
 
     fn violation(&self, what: String) {
         if !self.line.is_gone() {
-            self.world
-                .journal
-                .violation(format!("{}: {what}", self.worker));
+            self.world.journal.violation(format!("{}: {what}", self.worker));
         }
     }
 }

@@ -119,7 +119,11 @@ impl Subscriber for Log {
             let Some(journal) = listening.borrow().clone() else {
                 return;
             };
-            if level == Level::ERROR && !EXPECTED_ERRORS.iter().any(|start| line.message.starts_with(start)) {
+            if level == Level::ERROR
+                && !EXPECTED_ERRORS
+                    .iter()
+                    .any(|start| line.message.starts_with(start))
+            {
                 journal.violation(format!("a worker needs a person: {text}"));
             } else {
                 journal.note(text);

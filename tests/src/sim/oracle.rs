@@ -73,6 +73,19 @@ pub struct Counts {
     pub children: u64,
 }
 
+impl std::ops::AddAssign for Counts {
+    fn add_assign(&mut self, other: Self) {
+        self.put += other.put;
+        self.delivered += other.delivered;
+        self.repeated += other.repeated;
+        self.overlaps += other.overlaps;
+        self.taken_alive += other.taken_alive;
+        self.hand_offs += other.hand_offs;
+        self.writes += other.writes;
+        self.children += other.children;
+    }
+}
+
 #[derive(Default)]
 struct ShardTruth {
     parents: Vec<ShardId>,
@@ -143,6 +156,14 @@ impl Oracle {
                 .records
                 .extend(records);
         });
+    }
+
+    /// Records that nobody has seen yet.
+    pub fn undelivered(&self) -> usize {
+        self.with(|state| {
+            let shards = state.shards.values();
+            shards.map(|it| it.records.len() - it.delivered).sum()
+        })
     }
 
     /// Whether every record was delivered and every closed shard finished; else what is behind.
@@ -238,9 +259,7 @@ impl Oracle {
 
     fn unknown_attributes_stay(&self, worker: &WorkerId, key: &str, before: &Item, after: &Item) {
         let rest = |item: &Item| -> Item {
-            let unknown = item
-                .iter()
-                .filter(|(name, _)| !KNOWN.contains(&name.as_str()));
+            let unknown = item.iter().filter(|(name, _)| !KNOWN.contains(&name.as_str()));
             unknown
                 .map(|(name, value)| (name.clone(), value.clone()))
                 .collect()
@@ -306,8 +325,7 @@ impl Oracle {
                 before.counter, after.counter
             ));
         }
-        let same_owners =
-            after.owner == before.owner && after.checkpoint_owner == before.checkpoint_owner;
+        let same_owners = after.owner == before.owner && after.checkpoint_owner == before.checkpoint_owner;
         if after.counter == before.counter && !same_owners {
             let is_request = before.checkpoint_owner.is_none()
                 && after.checkpoint_owner == before.owner
@@ -434,7 +452,9 @@ impl Oracle {
             let mut problem = None;
             if valid.is_none_or(|until| now > until + TIMER_SLACK) {
                 let late = valid.map(|until| now.saturating_duration_since(until));
-                problem = Some(format!("began a batch of {shard} {late:?} after its lease had ended"));
+                problem = Some(format!(
+                    "began a batch of {shard} {late:?} after its lease had ended"
+                ));
             }
             let Some(truth) = state.shards.get_mut(shard) else {
                 return (next, problem);
@@ -501,20 +521,29 @@ fn shown(lease: Option<&Lease>) -> String {
 pub fn short(position: &Position) -> String {
     let text = position.to_string();
     match position {
-        Position::At(..) => text.trim_start_matches("49590338271490256608559692").trim_start_matches('0').to_owned(),
+        Position::At(..) => text
+            .trim_start_matches("49590338271490256608559692")
+            .trim_start_matches('0')
+            .to_owned(),
         Position::AtTimestamp | Position::TrimHorizon | Position::Latest | Position::ShardEnd => text,
     }
 }
 
 /// Whether `DynamoDBLeaseSerializer` would read the row (`leasing.md 1.2`), judged without our own reader.
 fn java_reads(item: &Item) -> Result<(), String> {
-    let required = ["leaseKey", "leaseCounter", "ownerSwitchesSinceCheckpoint", "checkpoint"];
+    let required = [
+        "leaseKey",
+        "leaseCounter",
+        "ownerSwitchesSinceCheckpoint",
+        "checkpoint",
+    ];
     if let Some(missing) = required.iter().find(|name| !item.contains_key(**name)) {
         return Err(format!("{missing} is missing"));
     }
     for (name, value) in item {
         let right = match name.as_str() {
-            "leaseKey" | "leaseOwner" | "checkpointOwner" | "checkpoint" | "pendingCheckpoint" | "entityType" => {
+            "leaseKey" | "leaseOwner" | "checkpointOwner" | "checkpoint" | "pendingCheckpoint"
+            | "entityType" => {
                 matches!(value, Value::S(text) if !text.is_empty())
             }
             "startingHashKey" | "endingHashKey" => {
@@ -549,8 +578,7 @@ fn java_reads(item: &Item) -> Result<(), String> {
                 Some(Value::S(text)) => text.as_str(),
                 _ => "",
             };
-            let sentinels: BTreeSet<&str> =
-                ["TRIM_HORIZON", "LATEST", "AT_TIMESTAMP", "SHARD_END"].into();
+            let sentinels: BTreeSet<&str> = ["TRIM_HORIZON", "LATEST", "AT_TIMESTAMP", "SHARD_END"].into();
             let sub = item.get("checkpointSubSequenceNumber");
             let is_number = !checkpoint.is_empty() && checkpoint.bytes().all(|byte| byte.is_ascii_digit());
             if sentinels.contains(checkpoint) {
