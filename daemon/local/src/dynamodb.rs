@@ -89,7 +89,9 @@ impl Engine {
         })?;
         // Sets what the database calls normal, `synchronous = NORMAL`: in its write-ahead log a commit survives the
         // process without a sync of the disk, which by default each write of a lease would wait for.
-        database.disable_bulk_loading().map_err(|error| fault(error.to_string()))?;
+        database
+            .disable_bulk_loading()
+            .map_err(|error| fault(error.to_string()))?;
         let listener =
             std::net::TcpListener::bind(("127.0.0.1", 0)).map_err(|error| fault(error.to_string()))?;
         listener

@@ -26,7 +26,7 @@ use crate::clock::Clock;
 use crate::error::{LocalError, Outcome, ServiceError};
 use crate::limits::Limits;
 use crate::store;
-use crate::stream::{Settings, Stream};
+use crate::stream::{Home, Settings, Stream};
 use crate::value::{Request, Value, json};
 use crate::writer::{Format, Writer};
 
@@ -45,7 +45,7 @@ pub(crate) struct Manners {
 pub(crate) struct Kinesis {
     pub(crate) manners: Manners,
     clock: Clock,
-    folder: Option<PathBuf>,
+    home: Home,
     streams: RwLock<BTreeMap<String, Arc<Stream>>>,
     /// New streams begin their sequence numbers above this second, so that those of a deleted stream of the
     /// same name are not theirs.
@@ -119,10 +119,10 @@ pub(crate) const OPERATIONS: [&str; 36] = [
 const NOTHING: Reply = Reply::Body(Vec::new());
 
 impl Kinesis {
-    /// With a folder, reads what is in it.
-    pub(crate) fn open(manners: Manners, clock: Clock, folder: Option<&Path>) -> Result<Self, LocalError> {
+    /// Reads what is there already.
+    pub(crate) fn open(manners: Manners, clock: Clock, home: Home) -> Result<Self, LocalError> {
         let mut streams = BTreeMap::new();
-        if let Some(folder) = folder {
+        if let Some(folder) = home.folder() {
             for path in folders(folder).map_err(|error| LocalError::Data {
                 path: folder.into(),
                 reason: error.to_string(),
@@ -144,7 +144,7 @@ impl Kinesis {
         Ok(Self {
             manners,
             clock,
-            folder: folder.map(Path::to_owned),
+            home,
             streams: RwLock::new(streams),
             made_s_floor: Mutex::new(0),
             listeners: Mutex::new(HashMap::new()),

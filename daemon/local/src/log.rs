@@ -3,10 +3,11 @@
 //! Owns positions (the n-th record of the shard, from 0), the index over the records, and what retention
 //! removes. Never looks at a clock, never knows a sequence number.
 //!
-//! What is kept in memory: without files, every record once. With files, no record at all, only an index entry
+//! What is kept in memory: without files, every record once, as far as there is [`Room`]. With files, no record at all, only an index entry
 //! for every [`BLOCK_BYTES`] of log; reads come from the operating system's cache.
 
 pub(crate) mod frame;
+mod room;
 mod segment;
 
 use std::collections::VecDeque;
@@ -17,6 +18,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use frame::Frame;
+pub(crate) use room::Room;
 use segment::{Found, Segments};
 
 /// Small appends are gathered into index entries of about this size.
@@ -27,7 +29,14 @@ pub(crate) struct ShardLog {
     /// The position of the next record.
     next: u64,
     last_ms: u64,
-    files: Option<Segments>,
+    home: Home,
+}
+
+enum Home {
+    /// Not yet decided: nothing can be appended.
+    None,
+    Memory(Room),
+    Files(Segments),
 }
 
 /// Neighbouring records.
@@ -69,20 +78,31 @@ pub(crate) enum Piece {
 }
 
 impl ShardLog {
-    pub(crate) fn in_memory() -> Self {
+    /// A log that is only read, and has nothing.
+    pub(crate) fn empty() -> Self {
         Self {
             blocks: VecDeque::new(),
             next: 0,
             last_ms: 0,
-            files: None,
+            home: Home::None,
+        }
+    }
+
+    /// As long as there is room.
+    pub(crate) fn in_memory(room: Room) -> Self {
+        Self {
+            blocks: VecDeque::new(),
+            next: 0,
+            last_ms: 0,
+            home: Home::Memory(room),
         }
     }
 
     /// Reads what is in the folder. A torn end is cut off.
     pub(crate) fn in_folder(folder: PathBuf) -> io::Result<Self> {
-        let mut log = Self::in_memory();
+        let mut log = Self::empty();
         let (files, least) = Segments::open(folder, |found| log.index(found))?;
-        log.files = Some(files);
+        log.home = Home::Files(files);
         log.next = log.next.max(least);
         Ok(log)
     }
@@ -129,12 +149,16 @@ impl ShardLog {
             );
         }
         let last = first + records.len() as u64 - 1;
-        match &mut self.files {
-            Some(files) => {
+        match &mut self.home {
+            Home::Files(files) => {
                 let place = files.append(first, &frames)?;
                 self.extend_file(first, last, arrived_ms, place.path, place.offset, length);
             }
-            None => self.extend_memory(first, last, arrived_ms, frames),
+            Home::Memory(room) => {
+                room.take(length)?;
+                self.extend_memory(first, last, arrived_ms, frames);
+            }
+            Home::None => return Err(io::Error::other("this log is only read")),
         }
         self.next = last + 1;
         self.last_ms = arrived_ms;
@@ -211,19 +235,18 @@ impl ShardLog {
             .front()
             .is_some_and(|block| block.last_ms < horizon_ms)
         {
-            let gone = self.blocks.pop_front();
-            if let (
-                Some(Block {
-                    body: Body::File { path, .. },
-                    ..
-                }),
-                Some(files),
-            ) = (gone, &self.files)
-            {
-                let still = matches!(self.blocks.front(), Some(Block { body: Body::File { path: next, .. }, .. }) if *next == path);
-                if !still {
-                    files.delete(&path);
+            let Some(Block { body, .. }) = self.blocks.pop_front() else {
+                return;
+            };
+            match (body, &self.home) {
+                (Body::File { path, .. }, Home::Files(files)) => {
+                    let next = self.blocks.front().map(|block| &block.body);
+                    if !matches!(next, Some(Body::File { path: next, .. }) if *next == path) {
+                        files.delete(&path);
+                    }
                 }
+                (body, Home::Memory(room)) => room.give_back(body.length()),
+                _ => {}
             }
         }
     }
@@ -267,6 +290,26 @@ impl ShardLog {
     /// The position of the oldest record still indexed.
     pub(crate) fn first(&self) -> u64 {
         self.blocks.front().map_or(self.next, |block| block.first)
+    }
+}
+
+impl Drop for ShardLog {
+    fn drop(&mut self) {
+        if let Home::Memory(room) = &self.home {
+            self.blocks
+                .iter()
+                .for_each(|block| room.give_back(block.body.length()));
+        }
+    }
+}
+
+impl Body {
+    fn length(&self) -> usize {
+        match self {
+            Self::Open(bytes) => bytes.len(),
+            Self::Memory(bytes) => bytes.len(),
+            Self::File { length, .. } => *length,
+        }
     }
 }
 

@@ -17,7 +17,9 @@ use crate::error::LocalError;
 use crate::fault::{Fault, FaultPlan};
 use crate::kinesis::{Kinesis, Manners};
 use crate::limits::Limits;
+use crate::log::Room;
 use crate::store::DataDir;
+use crate::stream::Home;
 use crate::{dynamodb, http};
 
 /// How often expired records and shards are removed.
@@ -47,6 +49,8 @@ pub struct LocalOptions {
     pub bind: IpAddr,
     /// Where records, streams and tables are kept.
     pub data: Data,
+    /// Bytes of records that memory may hold; more are refused with `InternalFailure`, as on a full disk.
+    pub memory_bytes_max: u64,
     /// Whether shards throttle as the service's do.
     pub limits: Limits,
     /// Open shards that all streams may have together; more are refused with `LimitExceededException`.
@@ -70,6 +74,7 @@ impl Default for LocalOptions {
             dynamodb_port: 0,
             bind: Ipv4Addr::LOCALHOST.into(),
             data: Data::Memory,
+            memory_bytes_max: 2 << 30,
             limits: Limits::None,
             shard_limit: 500,
             region: "us-east-1".into(),
@@ -224,11 +229,9 @@ impl Opened {
             subscription_life: options.subscription_life,
             iterator_life: options.iterator_life,
         };
-        let kinesis = Arc::new(Kinesis::open(
-            manners,
-            clock.clone(),
-            within("kinesis").as_deref(),
-        )?);
+        let home =
+            within("kinesis").map_or_else(|| Home::Memory(Room::new(options.memory_bytes_max)), Home::Folder);
+        let kinesis = Arc::new(Kinesis::open(manners, clock.clone(), home)?);
         let engine = Engine::start(within("dynamodb.db").as_deref())?;
         let faults = FaultPlan::default();
         options.faults.iter().for_each(|fault| faults.add(fault.clone()));

@@ -8,12 +8,12 @@ mod saved;
 mod tests;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 
 use crate::error::{Outcome, ServiceError};
-use crate::log::ShardLog;
+use crate::log::{Room, ShardLog};
 use crate::sequence::Origin;
 use crate::shard::{Closed, HashRange, Shard};
 use crate::store;
@@ -27,12 +27,35 @@ pub(crate) struct Stream {
     pub(crate) name: String,
     /// Milliseconds since 1970.
     pub(crate) made_ms: u64,
-    /// Where it is kept; `None`: in memory only.
-    folder: Option<PathBuf>,
+    home: Home,
     state: RwLock<State>,
     deleted: AtomicBool,
     /// The last append failed: the next failure is no news.
     failing: AtomicBool,
+}
+
+/// Where streams are kept.
+#[derive(Clone, Debug)]
+pub(crate) enum Home {
+    Memory(Room),
+    Folder(PathBuf),
+}
+
+impl Home {
+    /// A place within.
+    pub(crate) fn join(&self, name: &str) -> Self {
+        match self {
+            Self::Memory(room) => Self::Memory(room.clone()),
+            Self::Folder(folder) => Self::Folder(folder.join(name)),
+        }
+    }
+
+    pub(crate) fn folder(&self) -> Option<&Path> {
+        match self {
+            Self::Memory(_) => None,
+            Self::Folder(folder) => Some(folder),
+        }
+    }
 }
 
 /// Everything about a stream but its records. A change is made on a copy, saved, and then put in place.
@@ -100,14 +123,14 @@ impl Stream {
         name: &str,
         shards: u32,
         settings: Settings,
-        folder: Option<PathBuf>,
+        home: Home,
         made_s: u64,
         now_ms: u64,
     ) -> Outcome<Self> {
         let stream = Self {
             name: name.to_owned(),
             made_ms: now_ms,
-            folder,
+            home,
             state: RwLock::new(State {
                 shards: BTreeMap::new(),
                 open: Vec::new(),
@@ -137,7 +160,7 @@ impl Stream {
         let mut changed = state.clone();
         let result = change(&mut changed)?;
         changed.settle();
-        if let Some(folder) = &self.folder {
+        if let Some(folder) = self.home.folder() {
             store::write(&folder.join(saved::FILE), &saved::write(self, &changed)).map_err(|error| {
                 tracing::error!(stream = %self.name, %error, "cannot save the stream's description");
                 ServiceError::internal(format!(
@@ -151,9 +174,9 @@ impl Stream {
     }
 
     fn log_of(&self, index: u32) -> std::io::Result<ShardLog> {
-        match &self.folder {
-            Some(folder) => ShardLog::in_folder(folder.join(crate::shard::id(index))),
-            None => Ok(ShardLog::in_memory()),
+        match &self.home {
+            Home::Folder(folder) => ShardLog::in_folder(folder.join(crate::shard::id(index))),
+            Home::Memory(room) => Ok(ShardLog::in_memory(room.clone())),
         }
     }
 
@@ -205,7 +228,7 @@ impl Stream {
 
     /// Ends every reader that waits.
     pub(crate) fn delete(&self) -> Outcome<()> {
-        if let Some(folder) = &self.folder {
+        if let Some(folder) = self.home.folder() {
             store::remove(folder).map_err(|error| {
                 tracing::error!(stream = %self.name, %error, "cannot delete the stream's files");
                 ServiceError::internal(format!(
@@ -248,7 +271,7 @@ impl Stream {
             });
             Ok(())
         });
-        if let (Ok(()), Some(folder)) = (swept, &self.folder) {
+        if let (Ok(()), Some(folder)) = (swept, self.home.folder()) {
             for index in gone {
                 if let Err(error) = store::remove(&folder.join(crate::shard::id(index))) {
                     tracing::warn!(stream = %self.name, shard = %crate::shard::id(index), %error, "files of an expired shard stay");

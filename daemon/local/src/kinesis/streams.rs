@@ -59,17 +59,14 @@ impl Kinesis {
         }
         let open: usize = streams.values().map(|stream| stream.state().open().len()).sum();
         self.within_shard_limit(open, count)?;
-        let folder = self
-            .folder
-            .as_ref()
-            .map(|folder| folder.join(format!("{name}.stream")));
-        if let Some(folder) = &folder {
+        let home = self.home.join(&format!("{name}.stream"));
+        if let Some(folder) = home.folder() {
             // What a process that ended while making the stream left behind.
             store::remove(folder).map_err(|error| ServiceError::internal(error.to_string()))?;
         }
         let floor = *self.made_s_floor.lock().unwrap_or_else(PoisonError::into_inner);
         let made_s = (now_ms / 1000).max(floor + 1);
-        let stream = Stream::create(name, count, settings, folder, made_s, now_ms)?;
+        let stream = Stream::create(name, count, settings, home, made_s, now_ms)?;
         streams.insert(name.to_owned(), Arc::new(stream));
         tracing::info!(stream = name, shards = count, "stream created");
         Ok(())

@@ -36,7 +36,12 @@ fn manners() -> Manners {
 
 fn world_of(manners: Manners) -> World {
     let now = Arc::new(AtomicU64::new(START_MS));
-    let kinesis = Kinesis::open(manners, Clock::Set(now.clone()), None).unwrap();
+    let kinesis = Kinesis::open(
+        manners,
+        Clock::Set(now.clone()),
+        Home::Memory(crate::log::Room::new(1 << 30)),
+    )
+    .unwrap();
     World {
         kinesis: Arc::new(kinesis),
         now,

@@ -23,7 +23,7 @@ fn fill(log: &mut ShardLog, records: usize) {
 }
 
 fn in_both(test: impl Fn(&mut ShardLog)) {
-    test(&mut ShardLog::in_memory());
+    test(&mut ShardLog::in_memory(Room::new(1 << 30)));
     let folder = tempfile::tempdir().unwrap();
     test(&mut ShardLog::in_folder(folder.path().join("shard")).unwrap());
 }
@@ -198,4 +198,26 @@ fn positions_are_not_given_twice_when_a_torn_file_is_all_that_is_left() {
     std::fs::write(folder.path().join(format!("{:020}.log", 500)), "torn").unwrap();
     let mut log = ShardLog::in_folder(folder.path().into()).unwrap();
     assert_eq!(log.append(&[("key", b"data")], 1).unwrap(), (500, 1));
+}
+
+#[test]
+fn memory_that_is_full_refuses_and_is_free_again_when_records_expire_or_logs_go() {
+    let room = Room::new(100_000);
+    let mut log = ShardLog::in_memory(room.clone());
+    let mut other = ShardLog::in_memory(room.clone());
+    let data = vec![0; 40_000];
+    log.append(&[("key", data.as_slice())], 1).unwrap();
+    other.append(&[("key", data.as_slice())], 1).unwrap();
+    let error = log.append(&[("key", data.as_slice())], 1).unwrap_err();
+    assert!(
+        error
+            .to_string()
+            .starts_with("80062 bytes of records are in memory and 100000 are allowed"),
+        "{error}"
+    );
+    assert_eq!(log.next(), 1);
+    log.trim(2);
+    log.append(&[("key", data.as_slice())], 2).unwrap();
+    drop(other);
+    log.append(&[("key", data.as_slice())], 2).unwrap();
 }

@@ -5,8 +5,9 @@ use std::path::PathBuf;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, RwLock};
 
-use super::{Consumer, Entry, Settings, State, Stream};
+use super::{Consumer, Entry, Home, Settings, State, Stream};
 use crate::error::{Outcome, ServiceError};
+use crate::log::Room;
 use crate::sequence::Origin;
 use crate::shard::{Closed, Shard};
 use crate::value::{Request, Value, json};
@@ -126,7 +127,7 @@ impl Stream {
         }
         state.settle();
         stream.state = RwLock::new(state);
-        stream.folder = Some(folder);
+        stream.home = Home::Folder(folder);
         Ok(stream)
     }
 }
@@ -168,7 +169,7 @@ fn read(value: &Value<'_>) -> Outcome<Stream> {
                 .map_err(|_| ServiceError::internal(format!("{name} is not a hash key: {text}")))
         };
         let hashes = (hash("FirstHash")?, hash("LastHash")?);
-        let log = crate::log::ShardLog::in_memory();
+        let log = crate::log::ShardLog::empty();
         let shard = Shard::new(
             origin,
             read_indexes(item, "Parents")?,
@@ -206,7 +207,7 @@ fn read(value: &Value<'_>) -> Outcome<Stream> {
     Ok(Stream {
         name: saved.required_text("Name")?.to_owned(),
         made_ms: number(saved, "MadeMs")?,
-        folder: None,
+        home: Home::Memory(Room::new(0)),
         state: RwLock::new(State {
             shards,
             open: Vec::new(),

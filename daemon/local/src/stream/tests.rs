@@ -1,7 +1,11 @@
 use super::*;
 
+fn memory() -> Home {
+    Home::Memory(Room::new(1 << 30))
+}
+
 fn stream(shards: u32) -> Stream {
-    Stream::create("s", shards, Settings::default(), None, 1_000, 1_000_000).unwrap()
+    Stream::create("s", shards, Settings::default(), memory(), 1_000, 1_000_000).unwrap()
 }
 
 /// Every shard as `parents>index` with `!` behind closed ones.
@@ -158,7 +162,15 @@ fn numbers_and_times_of_children_are_above_their_parents_even_within_one_second(
 fn a_saved_stream_is_read_back_with_everything() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("s.stream");
-    let stream = Stream::create("s", 2, Settings::default(), Some(path.clone()), 1_000, 1_000_000).unwrap();
+    let stream = Stream::create(
+        "s",
+        2,
+        Settings::default(),
+        Home::Folder(path.clone()),
+        1_000,
+        1_000_000,
+    )
+    .unwrap();
     stream.state().open()[0]
         .log()
         .append(&[("key", b"data")], 1_500_000)
@@ -201,7 +213,15 @@ fn a_saved_stream_is_read_back_with_everything() {
 fn a_change_that_cannot_be_saved_does_not_happen() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("s.stream");
-    let stream = Stream::create("s", 1, Settings::default(), Some(path.clone()), 1_000, 1_000_000).unwrap();
+    let stream = Stream::create(
+        "s",
+        1,
+        Settings::default(),
+        Home::Folder(path.clone()),
+        1_000,
+        1_000_000,
+    )
+    .unwrap();
     std::fs::create_dir(path.join("stream.new")).unwrap();
     let error = stream.split(0, 1, 2_000_000).unwrap_err();
     assert_eq!((error.status, error.code.as_ref()), (500, "InternalFailure"));
@@ -212,7 +232,15 @@ fn a_change_that_cannot_be_saved_does_not_happen() {
 fn a_closed_shard_goes_when_retention_ends_and_takes_its_files_along() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("s.stream");
-    let stream = Stream::create("s", 1, Settings::default(), Some(path.clone()), 1_000, 1_000_000).unwrap();
+    let stream = Stream::create(
+        "s",
+        1,
+        Settings::default(),
+        Home::Folder(path.clone()),
+        1_000,
+        1_000_000,
+    )
+    .unwrap();
     stream.state().open()[0]
         .log()
         .append(&[("key", b"data")], 1_500_000)
