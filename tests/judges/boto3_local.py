@@ -1,6 +1,7 @@
 """Judge: boto3, AWS's own client for Python, drives every operation of the local Kinesis and DynamoDB.
 
-    tests/judges/boto3_local.py KINESIS_ENDPOINT DYNAMODB_ENDPOINT [CHECK…]
+    tests/judges/boto3_local.py [PATH OF MULTILANGD]                              starts `multilangd local`
+    tests/judges/boto3_local.py KINESIS_ENDPOINT DYNAMODB_ENDPOINT [CHECK…]       services that run already
 
 The services must be fresh and run without limits. Every check makes its own stream. Exit code 0 if all passed.
 """
@@ -12,6 +13,11 @@ import threading
 import time
 import traceback
 import urllib.request
+
+import bench
+
+if len(sys.argv) < 3:
+    bench.need()  # goes on under the Python that has boto3
 
 import boto3
 from botocore.config import Config
@@ -496,15 +502,12 @@ def dynamodb_holds_leases(world):
     refused("TableNotFoundException", dynamodb.describe_continuous_backups, TableName="missing")
 
 
-def main():
-    if len(sys.argv) < 3:
-        sys.exit(__doc__)
-    world = World(*sys.argv[1:3])
-    wanted = sys.argv[3:]
+def judge(kinesis_endpoint, dynamodb_endpoint, wanted=()):
+    """Runs the checks, or those wanted; gives how many failed."""
+    world = World(kinesis_endpoint, dynamodb_endpoint)
+    chosen = [one for one in checks if not wanted or one.__name__ in wanted]
     failed = 0
-    for one in checks:
-        if wanted and one.__name__ not in wanted:
-            continue
+    for one in chosen:
         started = time.monotonic()
         try:
             one(world)
@@ -512,7 +515,17 @@ def main():
         except Exception:  # noqa: BLE001 - the judge tells and goes on
             failed += 1
             print(f"FAILED  {one.__name__}\n{traceback.format_exc()}")
-    print(f"boto3: {len(checks) - failed if not wanted else len(wanted) - failed} passed, {failed} failed")
+    print(f"boto3: {len(chosen) - failed} passed, {failed} failed")
+    return failed
+
+
+def main():
+    arguments = sys.argv[1:]
+    if len(arguments) >= 2:
+        sys.exit(1 if judge(*arguments[:2], arguments[2:]) else 0)
+    multilangd = bench.multilangd_of(arguments[0] if arguments else None)
+    with bench.Bench("boto3_local") as b:
+        failed = judge(*b.multilangd_local(multilangd))
     sys.exit(1 if failed else 0)
 
 
