@@ -95,18 +95,21 @@ impl Kinesis {
         let ended = CancellationToken::new();
         {
             let mut listeners = self.listeners.lock().unwrap_or_else(PoisonError::into_inner);
-            let recent = |one: &Listener| now_ms.saturating_sub(one.called_ms) < RESUBSCRIBE_MS;
+            // Where a test lets subscriptions end sooner, the next one may follow at once.
+            let blocked_ms = RESUBSCRIBE_MS.min(self.manners.subscription_life.as_millis() as u64);
+            let recent = |one: &Listener| now_ms.saturating_sub(one.called_ms) < blocked_ms;
             listeners.retain(|_, one| recent(one) || !one.ended.is_cancelled());
-            let key = (arn.to_owned(), shard.index);
-            if listeners.get(&key).is_some_and(recent) {
-                return Err(in_use(arn, &shard));
+            // Not the ARN as it was given: its region and account mean nothing here.
+            let arn = self.consumer_arn(&stream.name, &consumer);
+            if listeners.get(&(arn.clone(), shard.index)).is_some_and(recent) {
+                return Err(in_use(&arn, &shard));
             }
             let listener = Listener {
                 called_ms: now_ms,
                 taken_over: taken_over.clone(),
                 ended: ended.clone(),
             };
-            if let Some(earlier) = listeners.insert(key, listener) {
+            if let Some(earlier) = listeners.insert((arn, shard.index), listener) {
                 earlier.taken_over.cancel();
             }
         }

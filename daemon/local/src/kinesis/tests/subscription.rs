@@ -134,6 +134,17 @@ async fn a_second_subscription_is_refused_for_five_seconds_and_then_takes_over()
 }
 
 #[tokio::test]
+async fn a_consumer_is_the_same_by_whatever_region_its_arn_names() {
+    let (world, _first) = subscribed(manners(), json!({"Type": "LATEST"}));
+    let arn = "arn:aws:kinesis:ap-south-1:999999999999:stream/s/consumer/c:1790000000";
+    let body = json!({"ConsumerARN": arn, "ShardId": SHARD_0, "StartingPosition": {"Type": "LATEST"}});
+    assert_eq!(
+        world.ask("SubscribeToShard", body),
+        Err("ResourceInUseException".into())
+    );
+}
+
+#[tokio::test]
 async fn the_five_seconds_hold_also_when_the_first_subscription_has_ended() {
     let (world, first) = subscribed(manners(), json!({"Type": "LATEST"}));
     drop(first);
