@@ -90,7 +90,7 @@ fn a_full_disk_refuses_puts_and_the_daemon_goes_on_when_there_is_room_again() {
     std::fs::create_dir(&data).unwrap();
     let Some(disk) = SmallDisk::mount(&data, "4m") else {
         assert!(std::env::var_os("CI").is_none(), "CI must be able to mount");
-        println!("not run: no right to mount a small disk");
+        // Only a machine without the right to mount gets here; CI has it, see above.
         return;
     };
     let mut daemon = app.start_with(&["run", "--local"]);
