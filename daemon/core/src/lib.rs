@@ -15,6 +15,7 @@ pub mod fetch;
 pub mod ids;
 pub mod leader;
 pub mod leases;
+pub mod metrics;
 pub mod rng;
 pub mod shards;
 pub mod stream;
