@@ -18,6 +18,7 @@ pub mod consumer;
 pub mod fetch;
 mod leader;
 pub mod leases;
+pub mod metrics;
 mod metrics_row;
 pub mod platform;
 pub mod progress;
