@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use multilangd_core::ids::WorkerId;
 use multilangd_core::leader::{KEY, Lock, LockRow, Step, duration, release};
+use multilangd_core::metrics::{Metric, Of, Operation};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until, timeout_at};
 use tokio_util::sync::CancellationToken;
@@ -13,6 +14,7 @@ use tracing::{info, warn};
 
 use crate::clock::Clock;
 use crate::leases::Rows;
+use crate::metrics::Metrics;
 use crate::table::TableError;
 
 /// The wait after a heartbeat or an acquisition that failed, before the next try.
@@ -28,6 +30,7 @@ pub(crate) struct Leadership {
     pub(crate) clock: Clock,
     pub(crate) failover: Duration,
     pub(crate) is_leader: watch::Sender<bool>,
+    pub(crate) metrics: Metrics,
 }
 
 /// The state between two calls.
@@ -83,8 +86,18 @@ impl Leadership {
                 Some(until) => self.heartbeat(&mut progress, Instant::from_std(until)).await,
                 None => self.look(&mut progress).await,
             }
+            self.note();
         }
         self.release(&mut progress).await;
+    }
+
+    /// Compat: once per look at the lock; Java counts every time that a part of it asks.
+    fn note(&self) {
+        let is_leader = f64::from(u8::from(*self.is_leader.borrow()));
+        let mut scope = self.metrics.scope(Operation::LeaderDecider, Of::Application);
+        scope.add(Metric::IS_LEADER, is_leader);
+        scope.add(Metric::LOCK_BASED_LEADER_DECIDER, 1.0);
+        scope.note();
     }
 
     fn duration(&self) -> Duration {

@@ -18,6 +18,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use tracing::warn;
 
 use crate::child::CheckpointError;
+use crate::metrics::Metrics;
 use crate::table::{Table, TableError, TableSettings};
 
 mod discovery;
@@ -83,6 +84,8 @@ pub struct LeaseSettings {
     /// The table `<application>-CoordinatorState` of Java 3.0-3.4, looked at once, at the start: a fleet that still
     /// uses it has its lock there, and must not be joined by a worker that has its lock elsewhere.
     pub legacy_coordinator: Option<Arc<dyn Table>>,
+    /// Where to note what happens.
+    pub metrics: Metrics,
 }
 
 impl LeaseSettings {
@@ -98,6 +101,7 @@ impl LeaseSettings {
             assignment: AssignmentSettings::default(),
             stale_report: Duration::from_secs(24 * 60 * 60),
             legacy_coordinator: None,
+            metrics: Metrics::off(),
         }
     }
 
@@ -137,6 +141,7 @@ pub struct Leases {
 
 struct Inner {
     rows: Rows,
+    metrics: Metrics,
     keeper: mpsc::Sender<Message>,
     held: watch::Receiver<Held>,
     is_leader: watch::Receiver<bool>,
@@ -187,6 +192,11 @@ impl Leases {
     /// Whether this worker leads the fleet.
     pub fn is_leader(&self) -> watch::Receiver<bool> {
         self.inner.is_leader.clone()
+    }
+
+    /// Where this worker notes what happens.
+    pub fn metrics(&self) -> &Metrics {
+        &self.inner.metrics
     }
 
     /// The lease table.

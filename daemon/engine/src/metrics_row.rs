@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use multilangd_core::ids::WorkerId;
+use multilangd_core::metrics::{Call, Of, Operation};
 use multilangd_core::worker_metrics::WorkerMetrics;
 use tokio::time::{MissedTickBehavior, interval_at};
 use tokio_util::sync::CancellationToken;
@@ -11,6 +12,7 @@ use tracing::warn;
 
 use crate::clock::Clock;
 use crate::leases::Rows;
+use crate::metrics::Metrics;
 use crate::retry::{Patience, retry};
 use crate::table::TableError;
 
@@ -28,6 +30,7 @@ pub(crate) struct MetricsRow {
     pub(crate) me: WorkerId,
     pub(crate) clock: Clock,
     pub(crate) interval: Duration,
+    pub(crate) metrics: Metrics,
 }
 
 impl MetricsRow {
@@ -36,7 +39,11 @@ impl MetricsRow {
         let attempt = || async {
             // Read anew on each try: a row must not be old when it is written.
             let report = WorkerMetrics::unmeasured(self.me.clone(), self.clock.epoch_ms() / 1000);
-            self.rows.write(&report.report()).await
+            let report = report.report();
+            let write = self.rows.write(&report);
+            self.metrics
+                .measure(Operation::WorkerMetricsReport, Of::Worker, Call::TASK, write)
+                .await
         };
         retry(
             &self.clock,

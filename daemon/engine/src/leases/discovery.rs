@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use multilangd_core::ids::{ShardId, WorkerId};
 use multilangd_core::leases::{LEASE_KEY, Lease};
+use multilangd_core::metrics::{Metric, Of, Operation};
 use multilangd_core::table::{Item, Value};
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep, timeout};
@@ -16,6 +17,7 @@ use super::keeper::Message;
 use super::rows::Rows;
 use super::{Held, Signals};
 use crate::clock::Clock;
+use crate::metrics::{Metrics, Scope};
 use crate::retry::{Patience, poll, retry};
 use crate::table::TableError;
 
@@ -39,6 +41,7 @@ pub(super) struct Discovery {
     pub(super) signals: Signals,
     /// Whether the owner index can be queried.
     pub(super) index: watch::Receiver<bool>,
+    pub(super) metrics: Metrics,
 }
 
 impl Discovery {
@@ -79,16 +82,33 @@ impl Discovery {
 
     /// The leases that are ours by the table and not held.
     async fn mine(&self) -> Result<Vec<Lease>, TableError> {
+        let mut scope = self.metrics.scope(Operation::LeaseDiscovery, Of::Worker);
+        let found = self.look(&mut scope).await;
+        scope.end(found.is_ok());
+        found
+    }
+
+    async fn look(&self, scope: &mut Scope<'_>) -> Result<Vec<Lease>, TableError> {
         let held: BTreeSet<ShardId> = self
             .held
             .borrow()
             .iter()
             .map(|held| held.tenure.shard.clone())
             .collect();
+        let began = Instant::now();
         let mut named = self.named().await?;
+        scope.time(Metric::LIST_LEASE_KEYS_TIME, began);
         named.retain(|shard| !held.contains(shard));
-        let mut found = self.rows.leases(named).await?;
+        let began = Instant::now();
+        let read = self.rows.leases(named).await;
+        let mut found = read.inspect_err(|_| scope.add(Metric::GET_LEASE_ERROR, 1.0))?;
+        let misnamed = found
+            .iter()
+            .filter(|lease| lease.owner.as_ref() != Some(&self.me));
+        scope.add_all(Metric::OWNER_MISMATCH, misnamed.map(|_| 1.0));
         found.retain(|lease| lease.can_be_adopted_by(&self.me));
+        scope.time(Metric::FETCH_NEW_LEASES_TIME, began);
+        scope.add(Metric::NEW_LEASES_DISCOVERED, found.len() as f64);
         Ok(found)
     }
 

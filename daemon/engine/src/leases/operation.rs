@@ -3,12 +3,14 @@
 
 use multilangd_core::ids::{Position, WorkerId};
 use multilangd_core::leases::{Lease, Standing, standing};
+use multilangd_core::metrics::{Call, Of, Operation, checkpoint_operation};
 use multilangd_core::table::{Item, Write};
 use tokio::time::Instant;
 
 use super::rows::Rows;
 use crate::child::CheckpointError;
 use crate::clock::Clock;
+use crate::metrics::Metrics;
 use crate::retry::{Patience, retry};
 use crate::table::TableError;
 
@@ -36,6 +38,7 @@ pub(super) struct Operator {
     pub(super) rows: Rows,
     pub(super) me: WorkerId,
     pub(super) clock: Clock,
+    pub(super) metrics: Metrics,
 }
 
 enum Answer {
@@ -46,7 +49,22 @@ enum Answer {
 
 impl Operator {
     /// 3.3: the heartbeat.
-    pub(super) async fn renew(&self, mut lease: Lease) -> Verdict {
+    pub(super) async fn renew(&self, lease: Lease) -> Verdict {
+        let began = Instant::now();
+        let verdict = self.try_to_renew(lease).await;
+        // A lost lease counts as a success too: the table has answered.
+        let is_success = !matches!(verdict, Verdict::Unsure(_));
+        self.metrics.call(
+            Operation::RenewAllLeases,
+            Of::Worker,
+            Call::RENEW_LEASE,
+            is_success,
+            began,
+        );
+        verdict
+    }
+
+    async fn try_to_renew(&self, mut lease: Lease) -> Verdict {
         let mut last = TableError::Conflict(None);
         for _ in 0..WRITES_MAX {
             let sent = Instant::now();
@@ -75,6 +93,25 @@ impl Operator {
 
     /// 2.3, with lost answers recognised: what the row says in the end decides, not what the answer did not say.
     pub(super) async fn checkpoint(
+        &self,
+        lease: Lease,
+        position: &Position,
+    ) -> (Verdict, Result<(), CheckpointError>) {
+        let (began, shard) = (Instant::now(), lease.key.clone());
+        let (verdict, result) = self.try_to_checkpoint(lease, position).await;
+        let is_success = !matches!(verdict, Verdict::Unsure(_));
+        let operation = checkpoint_operation(position);
+        self.metrics.call(
+            operation,
+            Of::Shard(&shard),
+            Call::UPDATE_LEASE,
+            is_success,
+            began,
+        );
+        (verdict, result)
+    }
+
+    async fn try_to_checkpoint(
         &self,
         mut lease: Lease,
         position: &Position,

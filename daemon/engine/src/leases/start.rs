@@ -6,6 +6,7 @@ use std::time::Duration;
 use multilangd_core::client_version::{self, ClientVersion, Step, at_start};
 use multilangd_core::ids::WorkerId;
 use multilangd_core::leader;
+use multilangd_core::metrics::{Metric, Of, Operation};
 use multilangd_core::table::Value;
 use tokio::sync::{Mutex, mpsc, watch};
 use tokio::time::Instant;
@@ -116,6 +117,7 @@ pub(super) async fn start(
         me: starting.settings.worker.clone(),
         clock: starting.clock.clone(),
         interval: starting.settings.assignment.report_interval,
+        metrics: starting.settings.metrics.clone(),
     };
     // Before the first assignment round: no leader assigns anything to a worker that does not report.
     metrics
@@ -269,6 +271,9 @@ impl Starting {
 
         let began = Instant::now();
         let found = self.attempt("looking at all leases", || rows.scan(true)).await?;
+        settings
+            .metrics
+            .add(Operation::LeaseRenewerStart, Of::Application, Metric::FAULT, 0.0);
         let mine: Vec<_> = found
             .leases
             .iter()
@@ -284,6 +289,7 @@ impl Starting {
             rows: rows.clone(),
             me: me.clone(),
             clock: clock.clone(),
+            metrics: settings.metrics.clone(),
         };
         let pace = Pace {
             failover,
@@ -306,6 +312,7 @@ impl Starting {
             signals: signals.clone(),
             keeper: keeper_sender.clone(),
             last_round: last_round_receiver,
+            metrics: settings.metrics.clone(),
         };
         tasks.rest.spawn(assignment.run((began, found), running.clone()));
         let leadership = Leadership {
@@ -314,6 +321,7 @@ impl Starting {
             clock: clock.clone(),
             failover,
             is_leader: leader_sender,
+            metrics: settings.metrics.clone(),
         };
         tasks.leading.spawn(leadership.run(leading.clone()));
         tasks.reporting.spawn(metrics.run(taking.clone()));
@@ -326,6 +334,7 @@ impl Starting {
             keeper: keeper_sender.clone(),
             signals: signals.clone(),
             index,
+            metrics: settings.metrics.clone(),
         };
         tasks.rest.spawn(discovery.run(taking.clone()));
         if owner_index != Some(true) {
@@ -336,6 +345,7 @@ impl Starting {
         Ok(Leases {
             inner: Arc::new(Inner {
                 rows,
+                metrics: settings.metrics.clone(),
                 keeper: keeper_sender,
                 held,
                 is_leader,
