@@ -4,10 +4,11 @@
 //! Owns the names and the waiting samples; never sends anything. A dashboard made for the Java daemon must find
 //! everything here under the same name, dimensions and unit.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use crate::ids::{Position, ShardId, WorkerId};
+use crate::worker_metrics::WorkerMetrics;
 
 mod names;
 #[cfg(test)]
@@ -319,4 +320,22 @@ pub fn checkpoint_operation(position: &Position) -> Operation {
     } else {
         Operation::ProcessTask
     }
+}
+
+/// `FleetMinSupportCode`: the least of what the owners of leases support; 0 for one that does not say so, or did not
+/// lately. `None`: nobody owns a lease.
+pub fn fleet_min_support_code(
+    owners: &BTreeSet<&WorkerId>,
+    reports: &[WorkerMetrics],
+    now_s: i64,
+    age_max: Duration,
+) -> Option<u64> {
+    let supports = |owner: &WorkerId| {
+        let report = reports.iter().find(|report| report.worker == *owner)?;
+        let age_s = now_s - report.supported_s?;
+        report
+            .supported
+            .filter(|_| age_s <= i64::try_from(age_max.as_secs()).unwrap_or(i64::MAX))
+    };
+    owners.iter().map(|owner| supports(owner).unwrap_or(0)).min()
 }

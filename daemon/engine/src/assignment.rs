@@ -6,7 +6,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use multilangd_core::assignment::{AssignmentSettings, Move, Observations, Scanned, View, plan};
-use multilangd_core::ids::WorkerId;
+use multilangd_core::ids::{ShardId, WorkerId};
+use multilangd_core::metrics::{Call, Metric, Of, Operation, fleet_min_support_code};
 use multilangd_core::worker_metrics::WorkerMetrics;
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 use tokio::task::JoinSet;
@@ -16,6 +17,7 @@ use tracing::{debug, error, info, warn};
 
 use crate::clock::Clock;
 use crate::leases::{Found, Message, Rows, Signals};
+use crate::metrics::{Metrics, Scope};
 use crate::retry::{Patience, retry};
 use crate::table::TableError;
 
@@ -40,6 +42,7 @@ pub(crate) struct Assignment {
     pub(crate) keeper: mpsc::Sender<Message>,
     /// The leaving leader's last round: asked for once, answered when it is done.
     pub(crate) last_round: mpsc::Receiver<oneshot::Sender<()>>,
+    pub(crate) metrics: Metrics,
 }
 
 struct Memory {
@@ -120,6 +123,14 @@ impl Assignment {
 
     /// Looks, plans, writes. Returns when to look again.
     async fn round(&self, memory: &mut Memory) -> Instant {
+        let mut scope = self.metrics.scope(Operation::LeaseAssignment, Of::Application);
+        let next = self.look_and_assign(memory, &mut scope).await;
+        scope.end(next.is_some());
+        next.unwrap_or_else(|| Instant::now() + self.settings.interval)
+    }
+
+    /// `None`: the table cannot be looked at.
+    async fn look_and_assign(&self, memory: &mut Memory, scope: &mut Scope<'_>) -> Option<Instant> {
         // Consistent: what was just created or given back must be seen, or it would wait for the next round.
         let scan = || async {
             let began = Instant::now();
@@ -131,12 +142,14 @@ impl Assignment {
             Ok(scanned) => scanned,
             Err(error) => {
                 error!(%error, table = self.rows.table.name(), "the leader cannot look at the lease table");
-                return Instant::now() + self.settings.interval;
+                return None;
             }
         };
         if !*self.is_leader.borrow() {
-            return Instant::now();
+            return Some(Instant::now());
         }
+        scope.time(Metric::LOAD_TIME, began);
+        self.note_fleet(&found, scope);
         let rows_count = found.leases.len() + found.reports.len();
         self.clean_up(&found.reports).await;
         if self.receiver().is_none() {
@@ -159,18 +172,57 @@ impl Assignment {
             );
         }
         memory.workers = workers;
+        let began = Instant::now();
         let moves = self.clock.chance(|rng| plan(&view, &self.settings, balance, rng));
-        self.write(moves, memory).await;
+        note_plan(&view, &moves, balance, began, scope);
+        let began = Instant::now();
+        let failed = self.write(moves, memory).await;
+        scope.add(Metric::FAILED_ASSIGNMENTS, failed as f64);
+        scope.call(Call::ASSIGN_LEASES, true, began);
         let now = Instant::now();
         let looks = (rows_count / ROWS_PER_LOOK + 1) as u32;
         let regular = now + (LOOK_MIN * looks).min(self.settings.interval);
         let deadline = memory.observations.next_deadline(&self.settings, now.into_std());
-        deadline.map_or(regular, |deadline| {
+        Some(deadline.map_or(regular, |deadline| {
             regular.min(Instant::from_std(deadline) + Duration::from_millis(1))
-        })
+        }))
     }
 
-    async fn write(&self, moves: Vec<Move>, memory: &mut Memory) {
+    /// What the table says about the fleet.
+    fn note_fleet(&self, found: &Found, scope: &mut Scope<'_>) {
+        let count = |workers: usize| (workers > 0).then_some(workers as f64);
+        let invalid = found.reports.iter().filter(|report| !report.is_valid()).count();
+        let failing = found.reports.iter().filter(|report| report.is_failing()).count();
+        scope.add_all(Metric::INVALID_WORKERS, count(invalid));
+        scope.add_all(Metric::FAILING_WORKERS, count(failing));
+        scope.add_all(Metric::UNREADABLE_LEASES, count(found.unreadable));
+        let owners = found
+            .leases
+            .iter()
+            .filter_map(|lease| lease.owner.as_ref())
+            .collect();
+        let code_age_max = self.settings.report_interval * 3;
+        let now_s = self.clock.epoch_ms() / 1000;
+        if let Some(code) = fleet_min_support_code(&owners, &found.reports, now_s, code_age_max) {
+            let code = code as f64;
+            self.metrics.add(
+                Operation::WorkerMetrics,
+                Of::Application,
+                Metric::FLEET_MIN_SUPPORT_CODE,
+                code,
+            );
+        }
+        // Compat: the last of Java's states, complete: there is no other here.
+        self.metrics.add(
+            Operation::TableMigration,
+            Of::Application,
+            Metric::STATUS_ORDINAL,
+            4.0,
+        );
+    }
+
+    /// Returns how many moves were not made.
+    async fn write(&self, moves: Vec<Move>, memory: &mut Memory) -> usize {
         let permits = Arc::new(Semaphore::new(WRITES_MAX));
         let mut writes = JoinSet::new();
         for step in moves {
@@ -183,7 +235,7 @@ impl Assignment {
             });
         }
         let (mut won, mut asked) = (Vec::new(), Vec::new());
-        let mut failed = 0;
+        let (mut failed, mut lost) = (0, 0);
         while let Some(Ok((step, sent, answer))) = writes.join_next().await {
             let (shard, to) = (step.shard(), step.to());
             let from = step.lease().actual_owner().map(tracing::field::display);
@@ -210,7 +262,8 @@ impl Assignment {
                 }
                 // Somebody was first: the next look shows who.
                 Err(TableError::Conflict(_)) => {
-                    debug!(%shard, "the lease changed before it could be assigned")
+                    lost += 1;
+                    debug!(%shard, "the lease changed before it could be assigned");
                 }
                 Err(error) => {
                     failed += 1;
@@ -229,6 +282,7 @@ impl Assignment {
         if !won.is_empty() {
             drop(self.keeper.send(Message::Assigned(won)).await);
         }
+        failed + lost
     }
 
     async fn clean_up(&self, reports: &[WorkerMetrics]) {
@@ -243,5 +297,27 @@ impl Assignment {
                 Err(error) => debug!(worker = %report.worker, %error, "a stale worker row stays for now"),
             }
         }
+    }
+}
+
+/// What was planned. Compat: free leases and balance are one plan here, so that both times are the whole plan's.
+fn note_plan(view: &View, moves: &[Move], balance: bool, began: Instant, scope: &mut Scope<'_>) {
+    let free: BTreeSet<&ShardId> = view
+        .leases
+        .iter()
+        .filter(|seen| seen.is_free)
+        .map(|seen| &seen.lease.key)
+        .collect();
+    let assigned = moves.iter().filter(|step| free.contains(step.shard())).count();
+    scope.add(Metric::TOTAL_LEASES, view.leases.len() as f64);
+    scope.add(Metric::WORKERS, view.workers.len() as f64);
+    scope.add(Metric::EXPIRED_LEASES, free.len() as f64);
+    scope.time(Metric::ASSIGN_FREE_TIME, began);
+    if assigned < free.len() {
+        scope.add(Metric::LEASE_SPILLOVER, (free.len() - assigned) as f64);
+    }
+    if balance {
+        scope.time(Metric::BALANCE_TIME, began);
+        scope.add(Metric::REASSIGNED_LEASES, (moves.len() - assigned) as f64);
     }
 }

@@ -281,3 +281,18 @@ fn a_checkpoint_counts_under_the_task_that_it_ends() {
         Operation::ProcessTask
     );
 }
+
+#[test]
+fn the_fleet_supports_what_its_weakest_owner_supports() {
+    let report = |worker: &str, said_s| WorkerMetrics::unmeasured(worker.into(), said_s);
+    let (a, b) = (WorkerId::from("a"), WorkerId::from("b"));
+    let reports = [report("a", 1000), report("b", 800)];
+    let code = |owners: &[&WorkerId], now_s| {
+        let owners = owners.iter().copied().collect();
+        fleet_min_support_code(&owners, &reports, now_s, Duration::from_secs(90))
+    };
+    assert_eq!(code(&[], 1000), None);
+    assert_eq!(code(&[&a], 1000), Some(1));
+    assert_eq!(code(&[&a, &b], 1000), Some(0), "b has not said so lately");
+    assert_eq!(code(&[&a, &"unknown".into()], 1000), Some(0));
+}

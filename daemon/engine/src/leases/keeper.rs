@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use multilangd_core::ids::{Position, ShardId, WorkerId};
 use multilangd_core::leases::{Lease, Throughput};
+use multilangd_core::metrics::{self, Call, Metric, Of};
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
@@ -91,6 +92,16 @@ pub(super) struct Keeper {
     next_token: u64,
     is_taking: bool,
     all_given: Option<oneshot::Sender<()>>,
+    round: Round,
+}
+
+/// The renewals of one tick, for the metrics. A lease that was lost between two ticks counts for the next.
+#[derive(Default)]
+struct Round {
+    began: Option<Instant>,
+    under_way: usize,
+    lost: usize,
+    unsure: usize,
 }
 
 impl Keeper {
@@ -107,6 +118,7 @@ impl Keeper {
             next_token: 1,
             is_taking: true,
             all_given: None,
+            round: Round::default(),
         }
     }
 
@@ -301,7 +313,38 @@ impl Keeper {
         });
     }
 
+    /// The round is over: all its renewals are, or the next one begins.
+    fn end_round(&mut self) {
+        let Some(began) = self.round.began.take() else {
+            return;
+        };
+        let round = std::mem::take(&mut self.round);
+        let mut scope = self
+            .operator
+            .metrics
+            .scope(metrics::Operation::RenewAllLeases, Of::Worker);
+        scope.add(Metric::LOST_LEASES, round.lost as f64);
+        scope.add(Metric::CURRENT_LEASES, self.holdings.len() as f64);
+        scope.call(Call::TASK, round.unsure == 0, began);
+        scope.note();
+    }
+
+    fn note_renewal(&mut self, verdict: &Verdict) {
+        self.round.lost += usize::from(matches!(verdict, Verdict::Lost(_)));
+        self.round.unsure += usize::from(matches!(verdict, Verdict::Unsure(_)));
+        self.round.under_way = self.round.under_way.saturating_sub(1);
+        if self.round.under_way == 0 {
+            self.end_round();
+        }
+    }
+
     fn renew_all(&mut self) {
+        self.end_round();
+        self.round.began = Some(Instant::now());
+        self.round.under_way = self.holdings.len();
+        if self.holdings.is_empty() {
+            self.end_round();
+        }
         for tenure in self.tenures() {
             if let Some(holding) = self.holdings.get_mut(&tenure) {
                 let is_due = holding
@@ -414,6 +457,9 @@ impl Keeper {
             };
         }
         let is_changed = self.note(&tenure, &verdict);
+        if matches!(answered, Answered::Renew) {
+            self.note_renewal(&verdict);
+        }
         let given = match verdict {
             Verdict::Unsure(error) => Err(error),
             Verdict::Held(..) | Verdict::Ours(_) | Verdict::Lost(_) | Verdict::Given(_) => Ok(()),
@@ -533,6 +579,7 @@ impl Keeper {
             warn!(shard = %tenure.shard, failover_ms, "lease expired: it could not be renewed within failoverTimeMillis");
             self.remove(tenure);
         }
+        self.round.lost += expired.len();
         if !expired.is_empty() {
             // The table may still name us: found again as soon as it answers (trap 46).
             self.signals.discover.notify_one();

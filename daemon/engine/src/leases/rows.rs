@@ -40,6 +40,8 @@ pub(crate) struct Rows {
 pub(crate) struct Found {
     pub(crate) leases: Vec<Lease>,
     pub(crate) reports: Vec<WorkerMetrics>,
+    /// Rows that could not be read.
+    pub(crate) unreadable: usize,
 }
 
 impl Rows {
@@ -130,7 +132,10 @@ impl Rows {
                 match Row::read(item) {
                     Row::Lease(lease) => found.leases.push(lease),
                     Row::WorkerMetrics(report) => found.reports.push(report),
-                    Row::Bad(bad) => self.report(&bad),
+                    Row::Bad(bad) => {
+                        found.unreadable += 1;
+                        self.report(&bad);
+                    }
                     Row::Leader(_) | Row::ClientVersion(_) | Row::Other => {}
                 }
             }
