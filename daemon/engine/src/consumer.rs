@@ -14,15 +14,17 @@ use multilangd_core::deaggregate::{Deaggregated, deaggregate};
 use multilangd_core::fetch::Answer;
 use multilangd_core::ids::{Position, ShardId, names};
 use multilangd_core::leases::Lease;
+use multilangd_core::metrics::{Metric, Of, Operation};
 use multilangd_core::stream::{Batch, ChildShard, UserRecord};
 use tokio::sync::watch;
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout};
 use tracing::{Instrument, debug, error, info, info_span, warn};
 
 use crate::child::{CheckpointError, Checkpointer, ChildError, ChildSession, SessionSettings, Spawn};
 use crate::clock::Clock;
 use crate::fetch::{Fetch, FetchSettings, WorkerReadAhead};
 use crate::leases::{HeldLease, Leases, Tenure};
+use crate::metrics::Scope;
 use crate::progress::Progress;
 use crate::retry::{Patience, retry};
 use crate::shards::{FinishError, Shards};
@@ -259,7 +261,9 @@ impl Consumer {
             &around.settings.fetch,
             around.read_ahead.clone(),
             around.clock.clone(),
+            around.leases.metrics().clone(),
         );
+        let began = Instant::now();
         let mut child = ChildSession::start(
             around.spawn.as_ref(),
             self.shard(),
@@ -272,6 +276,7 @@ impl Consumer {
             tenure: self.tenure().clone(),
         };
         child.initialize(&checkpoint).await?;
+        self.note_time(Operation::InitializeTask, Metric::INITIALIZE_TIME, began);
         loop {
             let step = tokio::select! {
                 biased; // data is last, so that it can starve nobody
@@ -328,9 +333,47 @@ impl Consumer {
         }
     }
 
+    /// Notes how long one step of a child's life took.
+    fn note_time(&self, operation: Operation, metric: Metric, began: Instant) {
+        let metrics = self.around.leases.metrics();
+        metrics.time(operation, Of::Application, metric, began);
+    }
+
     /// Hands one batch to the child (`ProcessTask`, `consuming.md 5.5`).
     async fn deliver(
         &self,
+        child: &mut ChildSession,
+        batch: Batch,
+        lease: &Lease,
+        checkpoints: &mut Checkpoints,
+        store: &mut Store,
+        at_shard_end: bool,
+    ) -> Result<(), ChildError> {
+        let metrics = self.around.leases.metrics();
+        let mut scope = metrics.scope(Operation::ProcessTask, Of::Shard(self.shard()));
+        // Compat: Java counts the empty batch at a shard's end as a failure.
+        let is_empty_end = at_shard_end && batch.records.is_empty();
+        if let Some(behind) = batch.millis_behind_latest {
+            let behind = behind as f64;
+            scope.add(Metric::MILLIS_BEHIND_LATEST, behind);
+            metrics.add(
+                Operation::ApplicationTracker,
+                Of::Application,
+                Metric::MILLIS_BEHIND_LATEST,
+                behind,
+            );
+        }
+        let delivered = self
+            .deliver_in(&mut scope, child, batch, lease, checkpoints, store, at_shard_end)
+            .await;
+        scope.end(delivered.is_ok() && !is_empty_end);
+        delivered
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "one batch and everything it meets")]
+    async fn deliver_in(
+        &self,
+        scope: &mut Scope<'_>,
         child: &mut ChildSession,
         batch: Batch,
         lease: &Lease,
@@ -360,7 +403,18 @@ impl Consumer {
                 }
             }
         }
+        // The zeros are Java's: whoever looks at sample counts or averages finds them as before.
+        scope.add(Metric::RECORDS_PROCESSED, 0.0);
+        scope.add_all(
+            Metric::RECORDS_PROCESSED,
+            (!records.is_empty()).then_some(records.len() as f64),
+        );
         drop_checkpointed(&mut records, checkpoints.last());
+        scope.add(Metric::DATA_BYTES_PROCESSED, 0.0);
+        scope.add_all(
+            Metric::DATA_BYTES_PROCESSED,
+            records.iter().map(|record| record.data.len() as f64),
+        );
         let empty_is_wanted = (had_records || !at_shard_end) && self.around.settings.deliver_empty_batches;
         if records.is_empty() && !empty_is_wanted {
             return Ok(());
@@ -368,9 +422,12 @@ impl Consumer {
         let bytes = records.iter().map(|record| record.data.len() as u64).sum();
         self.around.leases.record_bytes(self.tenure(), bytes);
         self.progress.batch_begins(clock.epoch_ms());
-        child
+        let began = Instant::now();
+        let processed = child
             .process_records(&records, batch.millis_behind_latest, checkpoints, store)
-            .await?;
+            .await;
+        scope.time(Metric::PROCESS_RECORDS_TIME, began);
+        processed?;
         self.progress.batch_done(records.len(), bytes);
         Ok(())
     }
@@ -384,6 +441,7 @@ impl Consumer {
         checkpoints: &mut Checkpoints,
         store: &mut Store,
     ) -> Result<Tenancy, ChildError> {
+        let began = Instant::now();
         let mut failures = 0;
         loop {
             let (shards, tenure) = (self.around.shards.clone(), self.tenure().clone());
@@ -417,6 +475,7 @@ impl Consumer {
         child.shard_ended(checkpoints, store).await?;
         let is_finished = checkpoints.is_finished();
         child.end().await;
+        self.note_time(Operation::ShutdownTask, Metric::SHUTDOWN_TIME, began);
         if !is_finished {
             // A lost lease explains the missing checkpoint: somebody else finishes the shard.
             let lost = *self.ending.borrow() == Ending::LeaseLost;
@@ -455,8 +514,10 @@ impl Consumer {
                 return Ok(Tenancy::Released);
             }
         }
+        let began = Instant::now();
         child.lease_lost().await?;
         child.end().await;
+        self.note_time(Operation::ShutdownTask, Metric::SHUTDOWN_TIME, began);
         Ok(Tenancy::Released)
     }
 }

@@ -14,6 +14,7 @@ use tokio::sync::{Notify, mpsc};
 use tokio::task::JoinHandle;
 
 use crate::clock::Clock;
+use crate::metrics::Metrics;
 use crate::stream::Stream;
 
 /// How a shard is read.
@@ -128,6 +129,7 @@ impl Fetch {
         settings: &FetchSettings,
         worker: WorkerReadAhead,
         clock: Clock,
+        metrics: Metrics,
     ) -> Self {
         let waiting = Arc::new(Waiting::new(worker));
         // One more than the read-ahead bound, so that the reader never waits inside a send.
@@ -140,7 +142,8 @@ impl Fetch {
             sender,
             waiting.clone(),
             clock,
-        );
+        )
+        .noting(metrics);
         Self {
             answers,
             waiting,

@@ -15,11 +15,13 @@ use std::time::Duration;
 use async_trait::async_trait;
 use multilangd_core::ids::{HashRange, ShardId, names};
 use multilangd_core::leases::Lease;
+use multilangd_core::metrics::{Call, Metric, Of, Operation};
 use multilangd_core::shards::InitialPosition;
 use multilangd_core::stream::ChildShard;
 use multilangd_core::table::Write;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::field::display;
 use tracing::{error, info};
@@ -29,6 +31,7 @@ pub use sync::SyncError;
 
 use crate::clock::Clock;
 use crate::leases::{Leases, Tenure};
+use crate::metrics::Metrics;
 use crate::retry::{Patience, retry};
 use crate::stream::Stream;
 use crate::table::TableError;
@@ -65,6 +68,8 @@ pub struct ShardSettings {
     pub clean_up_completed_interval: Duration,
     /// How long after the last deletion leases of vanished shards are due (`garbageLeaseCleanupIntervalMillis`).
     pub clean_up_garbage_interval: Duration,
+    /// Where to note what happens.
+    pub metrics: Metrics,
 }
 
 impl Default for ShardSettings {
@@ -88,6 +93,7 @@ impl Default for ShardSettings {
             clean_up_interval: Duration::from_secs(60),
             clean_up_completed_interval: Duration::from_secs(5 * 60),
             clean_up_garbage_interval: Duration::from_secs(30 * 60),
+            metrics: Metrics::off(),
         }
     }
 }
@@ -271,8 +277,9 @@ impl Inner {
     }
 
     /// Puts a new lease, unless there is one.
-    async fn create(&self, lease: &Lease) -> Result<(), TableError> {
-        create_row(self.rows.as_ref(), &self.clock, lease).await
+    async fn create(&self, lease: &Lease, why: Operation) -> Result<(), TableError> {
+        let metrics = &self.settings.metrics;
+        create_row(self.rows.as_ref(), &self.clock, lease, metrics, why).await
     }
 
     /// Names the children in a finished lease. `false`: the lease is gone.
@@ -297,8 +304,20 @@ async fn write_row(rows: &dyn LeaseRows, clock: &Clock, write: &Write) -> Result
     }
 }
 
-async fn create_row(rows: &dyn LeaseRows, clock: &Clock, lease: &Lease) -> Result<(), TableError> {
-    if write_row(rows, clock, &lease.create()).await? {
+async fn create_row(
+    rows: &dyn LeaseRows,
+    clock: &Clock,
+    lease: &Lease,
+    metrics: &Metrics,
+    why: Operation,
+) -> Result<(), TableError> {
+    let began = Instant::now();
+    let created = write_row(rows, clock, &lease.create()).await;
+    let mut scope = metrics.scope(why, Of::Application);
+    scope.call(Call::CREATE_LEASE, created.is_ok(), began);
+    scope.add(Metric::lease_created_at(&lease.checkpoint), 1.0);
+    scope.note();
+    if created? {
         let parents = (!lease.parents.is_empty()).then(|| display(names(&lease.parents)));
         info!(shard = %lease.key, checkpoint = %lease.checkpoint, parents, "lease created");
     }

@@ -5,12 +5,14 @@ use std::sync::Arc;
 
 use multilangd_core::fetch::{Answer, Ask, Cursor, Pace};
 use multilangd_core::ids::{Position, ShardId};
+use multilangd_core::metrics::{Call, Metric, Of, Operation};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep, timeout};
 use tracing::{debug, error, info, warn};
 
 use super::{FetchSettings, Waiting};
 use crate::clock::Clock;
+use crate::metrics::Metrics;
 use crate::stream::{Stream, StreamError};
 
 /// The task that reads one shard.
@@ -23,6 +25,7 @@ pub(super) struct Reader {
     answers: mpsc::Sender<Answer>,
     waiting: Arc<Waiting>,
     clock: Clock,
+    metrics: Metrics,
     last_success: Instant,
     failures: u32,
     is_reading: bool,
@@ -51,9 +54,15 @@ impl Reader {
             waiting,
             last_success: clock.now(),
             clock,
+            metrics: Metrics::off(),
             failures: 0,
             is_reading: false,
         }
+    }
+
+    pub(super) fn noting(mut self, metrics: Metrics) -> Self {
+        self.metrics = metrics;
+        self
     }
 
     pub(super) async fn run(mut self) {
@@ -88,7 +97,13 @@ impl Reader {
     /// One step: an answer, or `None` where the next step is to be taken at once.
     async fn read(&mut self) -> Result<Option<Answer>, StreamError> {
         match self.cursor.ask(self.clock.epoch_ms()) {
-            Ask::Iterator(start) => match self.stream.shard_iterator(&self.shard, &start).await {
+            Ask::Iterator(start) => match self
+                .measured(
+                    Call::GET_SHARD_ITERATOR,
+                    self.stream.shard_iterator(&self.shard, &start),
+                )
+                .await
+            {
                 Ok(Some(iterator)) => {
                     if self.is_reading {
                         debug!(shard = %self.shard, from = ?start, "new shard iterator");
@@ -107,11 +122,8 @@ impl Reader {
                 Err(error) => Err(error),
             },
             Ask::Records(iterator) => {
-                match self
-                    .stream
-                    .get_records(&iterator, self.settings.records_max)
-                    .await
-                {
+                let call = self.stream.get_records(&iterator, self.settings.records_max);
+                match self.measured(Call::GET_RECORDS, call).await {
                     Ok(batch) => {
                         let behind = batch.millis_behind_latest;
                         let answer = self
@@ -132,6 +144,13 @@ impl Reader {
         }
     }
 
+    async fn measured<T, E>(&self, call: Call, future: impl Future<Output = Result<T, E>>) -> Result<T, E> {
+        let of = Of::Shard(&self.shard);
+        self.metrics
+            .measure(Operation::ProcessTask, of, call, future)
+            .await
+    }
+
     fn gone(&self) -> Answer {
         warn!(shard = %self.shard, "the stream has no such shard any more: its end is taken as reached");
         Cursor::gone()
@@ -150,6 +169,13 @@ impl Reader {
         self.failures += 1;
         if let StreamError::ExpiredIterator = error {
             info!(shard = %self.shard, "the shard iterator has expired, getting a new one");
+            // Compat: without the shard, as in Java's code; its documentation says otherwise.
+            self.metrics.add(
+                Operation::ProcessTask,
+                Of::Application,
+                Metric::EXPIRED_ITERATOR,
+                1.0,
+            );
         } else if self.failures == 1 || self.failures.is_multiple_of(FAILURES_PER_LINE) {
             let failures = self.failures;
             match error {

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use multilangd_core::ids::{ShardId, names};
 use multilangd_core::leases::Lease;
+use multilangd_core::metrics::{Metric, Of, Operation};
 use multilangd_core::shards::{NoParents, leases_of_children, other_parents};
 use multilangd_core::stream::ChildShard;
 use tracing::{info, warn};
@@ -92,13 +93,29 @@ impl Inner {
                 Finished::Open => return Err(FinishError::StillOpen(shard.clone())),
             }
         };
-        let ids = self.create_children(shard, &children).await?;
+        let ids = self
+            .create_children(shard, &children)
+            .await
+            .inspect_err(|error| self.note(error))?;
         if !self.name_children(shard, &ids).await? {
             return Err(FinishError::LeaseGone(shard.clone()));
         }
         info!(%shard, children = %names(&ids), "shard read to its end; its children have leases");
         self.rows.look_now();
         Ok(())
+    }
+
+    fn note(&self, error: &FinishError) {
+        let metric = match error {
+            FinishError::NoParents(_) => Metric::MISSING_MERGE_PARENT,
+            FinishError::GiveUp { .. } | FinishError::Blocked { .. } => Metric::MISSING_MERGE_PARENT_LEASE,
+            FinishError::LeaseGone(_)
+            | FinishError::StillOpen(_)
+            | FinishError::Stream(_)
+            | FinishError::Table(_) => return,
+        };
+        let metrics = &self.settings.metrics;
+        metrics.add(Operation::ShutdownTask, Of::Application, metric, 1.0);
     }
 
     /// Creates the children's leases that are not there. Returns the children.
@@ -113,7 +130,7 @@ impl Inner {
                 continue;
             }
             self.check_other_parents(finished, lease).await?;
-            self.create(lease).await?;
+            self.create(lease, Operation::ShutdownTask).await?;
         }
         Ok(leases.into_iter().map(|lease| lease.key).collect())
     }

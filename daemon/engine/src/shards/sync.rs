@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use multilangd_core::leases::Lease;
+use multilangd_core::metrics::{Metric, Of, Operation};
 use multilangd_core::shards::{
     Audit, BadListing, Hole, bootstrap, forgotten_children, missing_leases, missing_ranges,
 };
@@ -44,6 +45,13 @@ impl Retryable for SyncError {
 
 /// A thousand leases are there in well under a second, and a table of small capacity is not overrun.
 const CREATED_TOGETHER_MAX: usize = 16;
+
+/// What one audit found.
+struct Audited {
+    leases: Vec<Lease>,
+    has_hole: bool,
+    wants_sync: bool,
+}
 
 fn created(joined: Option<Result<Result<(), TableError>, JoinError>>) -> Result<(), TableError> {
     match joined {
@@ -87,6 +95,22 @@ impl Inner {
 
     /// The first leases of an application.
     async fn bootstrap(&self) -> Result<(), SyncError> {
+        self.synced(self.create_first()).await
+    }
+
+    /// Notes a sync.
+    ///
+    /// Compat: `Time` is the sync's own; Java's holds the pause of 60 s after it too.
+    async fn synced(&self, sync: impl Future<Output = Result<(), SyncError>>) -> Result<(), SyncError> {
+        let metrics = &self.settings.metrics;
+        let mut scope = metrics.scope(Operation::ShardSyncTask, Of::Application);
+        let result = sync.await;
+        scope.add(Metric::SYNC_SHARDS_SUCCESS, f64::from(u8::from(result.is_ok())));
+        scope.end(result.is_ok());
+        result
+    }
+
+    async fn create_first(&self) -> Result<(), SyncError> {
         let initial = self.settings.initial;
         let shards = self
             .listing
@@ -109,7 +133,10 @@ impl Inner {
                 created(creating.join_next().await)?;
             }
             let (rows, clock) = (self.rows.clone(), self.clock.clone());
-            creating.spawn(async move { create_row(rows.as_ref(), &clock, &lease).await });
+            let metrics = self.settings.metrics.clone();
+            creating.spawn(async move {
+                create_row(rows.as_ref(), &clock, &lease, &metrics, Operation::ShardSyncTask).await
+            });
         }
         while !creating.is_empty() {
             created(creating.join_next().await)?;
@@ -120,13 +147,17 @@ impl Inner {
     /// In order, one after the other: a crash half-way leaves a table that the next sync can complete.
     async fn create_all(&self, leases: &[Lease]) -> Result<(), TableError> {
         for lease in leases {
-            self.create(lease).await?;
+            self.create(lease, Operation::ShardSyncTask).await?;
         }
         Ok(())
     }
 
     /// Leases for what an application with leases lacks.
     async fn complete(&self, leases: &[Lease]) -> Result<(), SyncError> {
+        self.synced(self.create_missing(leases)).await
+    }
+
+    async fn create_missing(&self, leases: &[Lease]) -> Result<(), SyncError> {
         let shards = match self.listing.all(None).await {
             Err(StreamError::NotFound(why)) => {
                 warn!(
@@ -169,24 +200,52 @@ impl Inner {
     }
 
     async fn audit_once(&self, audit: &mut Audit) -> Result<(), SyncError> {
+        let metrics = &self.settings.metrics;
+        let mut scope = metrics.scope(Operation::PeriodicShardSync, Of::Application);
+        let found = self.look_for_holes(audit).await;
+        let found_ok = found.as_ref().ok();
+        let flag = |is: Option<bool>| f64::from(u8::from(is.unwrap_or_default()));
+        scope.add(Metric::PARTIAL_LEASES, flag(found_ok.map(|found| found.has_hole)));
+        scope.add(
+            Metric::STREAMS_TO_SYNC,
+            flag(found_ok.map(|found| found.wants_sync)),
+        );
+        scope.add(Metric::SKIPPED_SHARD_SYNCS, 0.0);
+        scope.end(found.is_ok());
+        let found = found?;
+        match (found.wants_sync, found.leases.is_empty()) {
+            (false, _) => Ok(()),
+            (true, true) => self.bootstrap().await,
+            (true, false) => self.complete(&found.leases).await,
+        }
+    }
+
+    async fn look_for_holes(&self, audit: &mut Audit) -> Result<Audited, SyncError> {
         let mut leases = self.list().await?;
         if leases.is_empty() {
             warn!("the application has no leases any more; they are created anew");
-            return self.bootstrap().await;
+            return Ok(Audited {
+                leases,
+                has_hole: false,
+                wants_sync: true,
+            });
         }
         self.fill_ranges(&mut leases).await?;
         let read = leases.iter().filter(|lease| !lease.checkpoint.is_shard_end());
         let hole = Hole::among(read.filter_map(|lease| lease.hash_range));
         let times = audit.note(hole);
-        let Some(hole) = hole else { return Ok(()) };
-        warn!(
-            ?hole,
-            times, "some hash keys have no lease that is being read; a reshard looks like that for a while"
-        );
-        if times >= self.settings.audit_confidence {
-            self.complete(&leases).await?;
+        if let Some(hole) = hole {
+            warn!(
+                ?hole,
+                times,
+                "some hash keys have no lease that is being read; a reshard looks like that for a while"
+            );
         }
-        Ok(())
+        Ok(Audited {
+            leases,
+            has_hole: hole.is_some(),
+            wants_sync: hole.is_some() && times >= self.settings.audit_confidence,
+        })
     }
 
     /// Hash ranges for leases of old versions, which have none.
