@@ -3,6 +3,7 @@
 //! Owns the translation both ways: rows, records and errors. Decides nothing about leases or shards.
 
 pub mod client;
+pub mod cloudwatch;
 pub mod credentials;
 pub mod dynamodb;
 mod expressions;

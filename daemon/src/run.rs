@@ -6,11 +6,13 @@ use std::sync::Arc;
 
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD as STANDARD;
+use multilangd_config::config::MetricsLevel;
 use multilangd_config::{Config, Effective, Loaded, Origin};
 use multilangd_core::ids::WorkerId;
 use multilangd_engine::child::{ChildCommand, kill_all};
 use multilangd_engine::clock::Clock;
 use multilangd_engine::leases::StartError;
+use multilangd_engine::metrics::Sink;
 use multilangd_engine::retry::{Patience, retry};
 use multilangd_engine::stream::{Stream, StreamError};
 use multilangd_engine::worker::Exit;
@@ -110,6 +112,7 @@ async fn work(config: &Config, local: Option<&Endpoints>, stop: &CancellationTok
         ),
         spawn: Arc::new(command),
         clock,
+        metrics: metrics(&worlds, config, local.is_some()),
     };
     match wiring::work(config, worker, outside, stop).await {
         Ok(Exit::Clean | Exit::Late) => EXIT_DONE,
@@ -119,6 +122,25 @@ async fn work(config: &Config, local: Option<&Endpoints>, stop: &CancellationTok
             error!("{}", chain(Some(&error)));
             EXIT_FAILED
         }
+    }
+}
+
+/// Where the metrics go, and a line about it.
+fn metrics(worlds: &Worlds, config: &Config, is_local: bool) -> Option<Arc<dyn Sink>> {
+    match worlds.metrics() {
+        Some(metrics) => {
+            info!(
+                cloudwatch = metrics.place(),
+                namespace = config.application_name,
+                "metrics are published"
+            );
+            Some(Arc::new(metrics))
+        }
+        None if is_local && config.metrics.level != MetricsLevel::None => {
+            info!("there is no local CloudWatch: metrics go nowhere unless cloudWatchEndpoint is set");
+            None
+        }
+        None => None,
     }
 }
 

@@ -5,22 +5,25 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use multilangd_config::config::{ClientVersion, InitialPosition as Initial, Retrieval};
+use multilangd_config::config::{ClientVersion, InitialPosition as Initial, MetricsLevel, Retrieval};
 use multilangd_config::{Config, LogLevel};
 use multilangd_core::assignment::AssignmentSettings;
 use multilangd_core::fetch::PaceSettings;
 use multilangd_core::ids::WorkerId;
+use multilangd_core::metrics::{EnabledDimensions, Level as Wanted, Metric, MetricsSettings, Of, Operation};
 use multilangd_core::shards::InitialPosition;
 use multilangd_engine::child::{SessionSettings, Spawn};
 use multilangd_engine::clock::Clock;
 use multilangd_engine::consumer::{ConsumerSettings, Surroundings};
 use multilangd_engine::fetch::{FetchSettings, WorkerReadAhead};
 use multilangd_engine::leases::{LeaseSettings, Leases, StartError};
+use multilangd_engine::metrics::{Metrics, Sink};
 use multilangd_engine::retry::Patience;
 use multilangd_engine::shards::{ShardSettings, Shards, SyncError};
 use multilangd_engine::stream::Stream;
 use multilangd_engine::table::{Table, TableSettings};
 use multilangd_engine::worker::{Exit, Worker, WorkerSettings};
+use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tracing::{Level, warn};
 
@@ -42,6 +45,8 @@ pub struct Outside {
     pub spawn: Arc<dyn Spawn>,
     /// Time.
     pub clock: Clock,
+    /// Where metrics go; `None`: nowhere.
+    pub metrics: Option<Arc<dyn Sink>>,
 }
 
 /// Why a worker did not come to work.
@@ -59,20 +64,59 @@ pub enum NotStarted {
 pub async fn work(
     config: &Config,
     worker: WorkerId,
-    outside: Outside,
+    mut outside: Outside,
     stop: &CancellationToken,
 ) -> Result<Exit, NotStarted> {
+    let over = CancellationToken::new();
+    // Ends with this future, if that is dropped.
+    let mut publishing = JoinSet::new();
+    let metrics = match (outside.metrics.take(), metrics_settings(config, &worker)) {
+        (Some(sink), Some(settings)) => {
+            let metrics = Metrics::new(settings);
+            publishing.spawn(metrics.clone().publish(sink, over.clone()));
+            metrics
+        }
+        (None, _) | (_, None) => Metrics::off(),
+    };
+    let exit = start_and_run(config, worker, outside, &metrics, stop).await;
+    over.cancel();
+    publishing.join_all().await;
+    exit
+}
+
+async fn start_and_run(
+    config: &Config,
+    worker: WorkerId,
+    outside: Outside,
+    metrics: &Metrics,
+    stop: &CancellationToken,
+) -> Result<Exit, NotStarted> {
+    let started = |is_started: bool| {
+        let is_started = f64::from(u8::from(is_started));
+        metrics.add(
+            Operation::Start,
+            Of::Application,
+            Metric::INITIALIZE_SUCCESS,
+            is_started,
+        );
+    };
     warn_about_what_is_not_there(config);
     let settings = LeaseSettings {
         legacy_coordinator: Some(outside.legacy_coordinator),
+        metrics: metrics.clone(),
         ..lease_settings(config, worker)
     };
-    let leases = Leases::start(outside.leases, outside.clock.clone(), settings, stop.clone()).await?;
+    let leases = Leases::start(outside.leases, outside.clock.clone(), settings, stop.clone())
+        .await
+        .inspect_err(|_| started(false))?;
     let shards = Shards::start(
         outside.stream.clone(),
         leases.clone(),
         outside.clock.clone(),
-        shard_settings(config),
+        ShardSettings {
+            metrics: metrics.clone(),
+            ..shard_settings(config)
+        },
         &CancellationToken::new(),
     );
     let around = Surroundings {
@@ -91,11 +135,14 @@ pub async fn work(
     tokio::select! {
         biased;
         exit = &mut working => return Ok(exit),
-        synced = shards.first_sync() => if let Err(error) = synced {
-            stop.cancel();
-            working.await;
-            return Err(error.into());
-        },
+        synced = shards.first_sync() => {
+            started(synced.is_ok());
+            if let Err(error) = synced {
+                stop.cancel();
+                working.await;
+                return Err(error.into());
+            }
+        }
     }
     Ok(working.await)
 }
@@ -140,6 +187,22 @@ fn lease_settings(config: &Config, worker: WorkerId) -> LeaseSettings {
         },
         ..LeaseSettings::new(worker, &config.application_name)
     }
+}
+
+fn metrics_settings(config: &Config, worker: &WorkerId) -> Option<MetricsSettings> {
+    let metrics = &config.metrics;
+    let level = match metrics.level {
+        MetricsLevel::None => return None,
+        MetricsLevel::Summary => Wanted::Summary,
+        MetricsLevel::Detailed => Wanted::Detailed,
+    };
+    Some(MetricsSettings {
+        level,
+        dimensions: EnabledDimensions::named(metrics.dimensions.iter().map(String::as_str)),
+        buffer_time: metrics.buffer_time,
+        queue_max: metrics.queue_max as usize,
+        ..MetricsSettings::new(&config.application_name, worker.clone())
+    })
 }
 
 fn shard_settings(config: &Config) -> ShardSettings {

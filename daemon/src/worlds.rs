@@ -1,10 +1,12 @@
-//! From a configuration to the engine's outside worlds: the stream and the tables.
+//! From a configuration to the engine's outside worlds: the stream, the tables, CloudWatch.
 //!
 //! Owns no decision: only what is connected to what.
 
+use multilangd_config::config::MetricsLevel;
 use multilangd_config::{ClientConfig, Config};
 
 use crate::aws::client::{Aws, NoRegion, Service, ServiceSettings, Signing, UserAgent};
+use crate::aws::cloudwatch::{self, CloudWatch};
 use crate::aws::credentials::{Surroundings, dummy, signing};
 use crate::aws::dynamodb::{self, DynamoDbTable};
 use crate::aws::kinesis::{self, KinesisStream};
@@ -13,34 +15,46 @@ use crate::endpoints::Endpoints;
 /// Signed for where nothing else is said and the services are local: they take any.
 pub const LOCAL_REGION: &str = "us-east-1";
 
-/// Both services, ready to make clients for.
+/// All services, ready to make clients for.
 #[derive(Clone, Debug)]
 pub struct Worlds {
     kinesis: Service,
     dynamodb: Service,
+    /// `None`: metrics go nowhere.
+    cloudwatch: Option<Service>,
     stream_name: String,
     stream_arn: Option<String>,
     language: Option<String>,
 }
 
 impl Worlds {
-    /// Finds out how to reach both services. With `local`, both are reached there, with credentials that mean nothing,
-    /// whatever the configuration says about endpoints and providers.
+    /// Finds out how to reach the services. With `local`, stream and tables are reached there, with credentials that mean
+    /// nothing, whatever the configuration says about endpoints and providers; CloudWatch only at an endpoint that the
+    /// configuration names.
     pub async fn find(config: &Config, local: Option<&Endpoints>) -> Result<Self, NoRegion> {
         let aws = Aws::default();
         let last_resort = config.region_of_last_resort();
-        let mut settings = [&config.kinesis, &config.dynamodb].map(|client| settings(client, last_resort));
+        let clients = [&config.kinesis, &config.dynamodb, &config.cloudwatch];
+        let mut settings = clients.map(|client| settings(client, last_resort));
         let signing = match local {
             Some(endpoints) => {
-                for (settings, endpoint) in settings.iter_mut().zip([&endpoints.kinesis, &endpoints.dynamodb])
-                {
+                let metrics = settings[2].endpoint.clone().unwrap_or_default();
+                let places = [&endpoints.kinesis, &endpoints.dynamodb, &metrics];
+                for (settings, endpoint) in settings.iter_mut().zip(places) {
                     *settings = local_settings(settings, endpoint, &endpoints.region);
                 }
-                [dummy(), dummy()]
+                [dummy(), dummy(), dummy()]
             }
             None => signings(&aws, config, last_resort).await,
         };
+        let has_metrics = config.metrics.level != MetricsLevel::None
+            && (local.is_none() || config.cloudwatch.endpoint.is_some());
+        let cloudwatch = match has_metrics {
+            true => Some(aws.service("CloudWatch", &settings[2], &signing[2]).await?),
+            false => None,
+        };
         Ok(Self {
+            cloudwatch,
             kinesis: aws.service("Kinesis", &settings[0], &signing[0]).await?,
             dynamodb: aws.service("DynamoDB", &settings[1], &signing[1]).await?,
             stream_name: config.stream.name.clone(),
@@ -76,6 +90,14 @@ impl Worlds {
             key_name.to_owned(),
             self.dynamodb.place.clone(),
         )
+    }
+
+    /// Where metrics go; `None`: nowhere.
+    pub fn metrics(&self) -> Option<CloudWatch> {
+        let service = self.cloudwatch.as_ref()?;
+        let agent = UserAgent::new(None, self.language.as_deref());
+        let client = service.cloudwatch(cloudwatch::REQUEST_TIMEOUT, &agent);
+        Some(CloudWatch::new(client, service.place.clone()))
     }
 
     /// A table's ARN, as far as it can be known without asking: in the account of the stream.
@@ -126,19 +148,25 @@ fn local_settings(settings: &ServiceSettings, endpoint: &str, region: &str) -> S
     }
 }
 
-/// One chain for both services where both are configured alike, so that credentials are fetched once.
-async fn signings(aws: &Aws, config: &Config, last_resort: Option<&str>) -> [Signing; 2] {
+/// One chain for services that are configured alike, so that credentials are fetched once.
+async fn signings(aws: &Aws, config: &Config, last_resort: Option<&str>) -> [Signing; 3] {
     let surroundings = |client: &ClientConfig| Surroundings {
         profile: client.profile.clone(),
         region_fallback: client.region.clone().or_else(|| last_resort.map(str::to_owned)),
     };
-    let (kinesis, dynamodb) = (&config.kinesis, &config.dynamodb);
+    let (kinesis, dynamodb, cloudwatch) = (&config.kinesis, &config.dynamodb, &config.cloudwatch);
+    let alike = |a: &ClientConfig, b: &ClientConfig| a.credentials == b.credentials && a.profile == b.profile;
     let first = signing(aws, &kinesis.credentials, &surroundings(kinesis)).await;
-    if kinesis.credentials == dynamodb.credentials && kinesis.profile == dynamodb.profile {
-        return [first.clone(), first];
-    }
-    [
-        first,
-        signing(aws, &dynamodb.credentials, &surroundings(dynamodb)).await,
-    ]
+    let second = match alike(dynamodb, kinesis) {
+        true => first.clone(),
+        false => signing(aws, &dynamodb.credentials, &surroundings(dynamodb)).await,
+    };
+    let third = if alike(cloudwatch, kinesis) {
+        first.clone()
+    } else if alike(cloudwatch, dynamodb) {
+        second.clone()
+    } else {
+        signing(aws, &cloudwatch.credentials, &surroundings(cloudwatch)).await
+    };
+    [first, second, third]
 }

@@ -1,6 +1,7 @@
 //! How each AWS service is reached: region, endpoint, credentials, time-outs, user agent.
 //!
-//! Owns the order in which they are looked for. Repeats nothing: the SDK's own retries are off, the engine repeats.
+//! Owns the order in which they are looked for. Repeats nothing: the SDK's own retries are off, the engine repeats;
+//! metrics alone are repeated by the SDK.
 
 use std::time::Duration;
 
@@ -206,6 +207,21 @@ impl Service {
             config.set_allow_no_auth();
         }
         aws_sdk_dynamodb::Client::from_conf(config.build())
+    }
+
+    /// A CloudWatch client, the same way, but for its retries: nobody repeats a metric that could not be sent, so the
+    /// SDK does, as Java's does, within the time that the engine gives one call.
+    pub fn cloudwatch(&self, timeout: Duration, agent: &UserAgent) -> aws_sdk_cloudwatch::Client {
+        let mut config = aws_sdk_cloudwatch::config::Builder::from(&self.sdk)
+            .timeout_config(self.timeouts(timeout))
+            .retry_config(RetryConfig::standard());
+        for metadata in &agent.0 {
+            config.push_framework_metadata(metadata.clone());
+        }
+        if self.unsigned {
+            config.set_allow_no_auth();
+        }
+        aws_sdk_cloudwatch::Client::from_conf(config.build())
     }
 
     /// The limit is put on the attempt, not on the call: only then does the SDK close the connection behind it, which
