@@ -227,6 +227,13 @@ impl ShardLog {
         });
     }
 
+    /// Holds no file open: the shard is closed.
+    pub(crate) fn release(&mut self) {
+        if let Home::Files(files) = &mut self.home {
+            files.release();
+        }
+    }
+
     /// Forgets blocks whose last record arrived before `horizon_ms`, and deletes files that became empty.
     /// Readers must still skip single records before the horizon.
     pub(crate) fn trim(&mut self, horizon_ms: u64) {

@@ -154,4 +154,19 @@ mod tests {
         assert_eq!(Page::read(&page.write()), Ok(page.clone()));
         assert!(Iterator::read(&page.write()).is_err());
     }
+
+    proptest::proptest! {
+        #[test]
+        fn sealed_bytes_of_any_kind_are_read_without_a_panic(
+            bytes in proptest::collection::vec(proptest::prelude::any::<u8>(), 0..80),
+            kind in 1u8..=2,
+        ) {
+            // With the right checksum, so that the reading goes as deep as it can.
+            let mut content = vec![kind];
+            content.extend(bytes);
+            content.extend(crc32fast::hash(&content).to_be_bytes());
+            let text = base64_simd::STANDARD.encode_to_string(&content);
+            let _ = (Iterator::read(&text), Page::read(&text));
+        }
+    }
 }

@@ -23,7 +23,8 @@ pub(crate) struct Segments {
 
 struct Active {
     path: Arc<Path>,
-    file: File,
+    /// Opened by the first append, so that shards which are only read hold no file.
+    file: Option<File>,
     length: u64,
 }
 
@@ -76,7 +77,7 @@ impl Segments {
                 least = name.and_then(|name| name.parse().ok()).unwrap_or(0);
                 active = Some(Active {
                     path,
-                    file,
+                    file: None,
                     length: whole,
                 });
             }
@@ -94,23 +95,22 @@ impl Segments {
             std::fs::create_dir_all(&self.folder)?;
             let path: Arc<Path> = self.folder.join(format!("{first_position:020}.log")).into();
             // Truncate: an earlier attempt may have made the file and then found the disk full.
-            let file = OpenOptions::new()
-                .read(true)
-                .write(true)
-                .create(true)
-                .truncate(true)
-                .open(&path)?;
+            let file = File::create(&path)?;
             self.active = Some(Active {
                 path,
-                file,
+                file: Some(file),
                 length: 0,
             });
         }
         let active = self.active.as_mut().expect("set above");
-        if let Err(error) = active.file.write_all_at(frames, active.length) {
+        let file = match &mut active.file {
+            Some(file) => file,
+            closed => closed.insert(OpenOptions::new().write(true).open(&active.path)?),
+        };
+        if let Err(error) = file.write_all_at(frames, active.length) {
             // What was written is beyond the end that we know; the next append writes over it, and a cut
             // keeps a restart from seeing it.
-            let _ = active.file.set_len(active.length);
+            let _ = file.set_len(active.length);
             return Err(error);
         }
         let place = Place {
@@ -119,6 +119,13 @@ impl Segments {
         };
         active.length += frames.len() as u64;
         Ok(place)
+    }
+
+    /// Closes the file, until the next append.
+    pub(crate) fn release(&mut self) {
+        if let Some(active) = &mut self.active {
+            active.file = None;
+        }
     }
 
     /// Deletes a file that retention has emptied, unless it is the one being written.

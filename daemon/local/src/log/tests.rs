@@ -221,3 +221,14 @@ fn memory_that_is_full_refuses_and_is_free_again_when_records_expire_or_logs_go(
     drop(other);
     log.append(&[("key", data.as_slice())], 2).unwrap();
 }
+
+#[test]
+fn a_released_log_is_read_and_takes_records_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut log = ShardLog::in_folder(folder.path().into()).unwrap();
+    fill(&mut log, 3);
+    log.release();
+    assert_eq!(contents(&log, 0).len(), 3);
+    log.append(&[("key", b"more")], 9_000).unwrap();
+    assert_eq!(contents(&log, 3), [(3, 9_000, "more".to_owned())]);
+}

@@ -39,12 +39,15 @@ impl Stream {
         Ok(())
     }
 
+    /// Tells readers at the tip, who may find the end there; and lets go of files that nobody writes any more.
     fn wake_shards(&self, indexes: &[u32]) {
         let state = self.state();
-        indexes
-            .iter()
-            .filter_map(|index| state.entry(*index))
-            .for_each(|entry| entry.shard.wake());
+        for entry in indexes.iter().filter_map(|index| state.entry(*index)) {
+            if entry.closed.is_some() {
+                entry.shard.log().release();
+            }
+            entry.shard.wake();
+        }
     }
 
     fn split_in(&self, state: &mut State, index: u32, at: u128, now_ms: u64) -> Outcome<[u32; 2]> {

@@ -274,4 +274,20 @@ mod tests {
             assert_eq!(read(body).unwrap_err().code, "SerializationException");
         }
     }
+
+    proptest::proptest! {
+        #[test]
+        fn any_bytes_are_a_value_or_an_error(bytes in proptest::collection::vec(proptest::prelude::any::<u8>(), 0..200)) {
+            if let Err(error) = read(&bytes) {
+                proptest::prop_assert_eq!(error.code, "SerializationException");
+            }
+        }
+
+        #[test]
+        fn a_body_with_a_wrong_byte_is_a_value_or_an_error(at in 0usize..19, byte in proptest::prelude::any::<u8>()) {
+            let mut body = *b"\xbf\x61a\x9f\x01\x19\x01\x00\xff\x61b\x7f\x61x\x62yz\xff\xff";
+            body[at] = byte;
+            let _ = read(&body);
+        }
+    }
 }
