@@ -1,9 +1,10 @@
 # make demo   build, and watch a Python processor print records that a producer is writing
 # make test   every test: needs Rust, Python, Node, a JDK with Maven; installs the rest
+# make fleet  workers beside real Java daemons of three makes, in every scenario: half an hour
 # make check  format, lints, unit tests, docs: the inner loop
 # make sim    simulated fleets under faults: SEED=7 replays one with its whole journal, SEEDS=2000 runs many
 
-.PHONY: demo build check test unit simulation sim promises clients judges fmt lint doc deny tools clean
+.PHONY: demo build check test unit simulation sim promises clients judges fleet fmt lint doc deny tools clean
 
 PYTHON ?= python3
 TARGET := $(abspath $(or $(CARGO_TARGET_DIR),target))
@@ -55,9 +56,13 @@ clients: tools
 	cd clients/node && npm test --silent
 	clients/bash/test.sh
 
-# Foreign servers, clients and the Java daemon, from their registries.
+# Foreign servers, clients and the Java daemon, from their registries; and a short fleet of each kind with Java.
 judges: build
 	tests/judges/run.sh
+	tests/fleet/run.sh short
+
+fleet: build
+	tests/fleet/run.sh
 
 test: check simulation promises clients judges
 

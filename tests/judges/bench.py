@@ -243,12 +243,12 @@ class Bench:
         tap = shell_name(self.dir, f"tap-{name}", [sys.executable, HERE / "tap.py"])
         return tap, environment(TAP_PLAN=plan, TAP_OUT=out, COUNT_DIR=self.dir), out
 
-    def java_daemon(self, properties, name="java", env=None, flags=()):
-        need("java-3.5.1")
+    def java_daemon(self, properties, name="java", env=None, flags=(), version="java-3.5.1"):
+        need(version)
         return self.start(
             name,
             ["java", "-Xmx256m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Dfile.encoding=UTF-8", *flags,
-             "-cp", f"{JUDGES / 'java-3.5.1'}/*", "software.amazon.kinesis.multilang.MultiLangDaemon", "--properties-file", properties],
+             "-cp", f"{JUDGES / version}/*", "software.amazon.kinesis.multilang.MultiLangDaemon", "--properties-file", properties],
             cwd=self.dir, env=env,
         )
 

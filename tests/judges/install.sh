@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Installs the judges: programs by other authors that multilangd is measured against.
 #
-#   tests/judges/install.sh [NAME…]     all of them, or: python kclpy npm ministack dynamodb-local java-3.5.1
+#   tests/judges/install.sh [NAME…]     all of them, or: python kclpy npm ministack dynamodb-local java-3.5.1 java-3.1.3 java-2.5.4
 #
 # They go to $JUDGES_DIR (default: .judges in the repository), one directory each, with a stamp of what was installed, so that
 # a second run takes no time. Needs Python 3, Node with npm, a JDK (17 or later) with Maven; uses the package registries only.
@@ -82,7 +82,7 @@ for name in "${wanted[@]}"; do
         kclpy) judge kclpy "$kclpy_version" kclpy ;;
         npm) judge npm "$(sum_of "$here/npm/package.json")" npm_judges ;;
         ministack) judge ministack "$ministack_version" ministack ;;
-        dynamodb-local | java-3.5.1) judge "$name" "$(sum_of "$here/$name/pom.xml")" maven_jars ;;
+        dynamodb-local | java-3.5.1 | java-3.1.3 | java-2.5.4) judge "$name" "$(sum_of "$here/$name/pom.xml")" maven_jars ;;
         *) say "there is no judge called '$name'" >&2; exit 2 ;;
     esac
 done
