@@ -89,8 +89,8 @@ class Fleet:
 
     # Workers.
 
-    def start(self, make, name, **more):
-        """Starts a worker of a make; `name` is its worker id too."""
+    def start(self, make, name, deaf=False, **more):
+        """Starts a worker of a make; `name` is its worker id too. Children that are `deaf` never answer shutdownRequested."""
         values = dict(
             executableName=self.child(name), applicationName=APPLICATION, streamName=STREAM, workerId=name, regionName=bench.REGION,
             kinesisEndpoint=self.kinesis_url, dynamoDBEndpoint=self.dynamodb_url, initialPositionInStream="TRIM_HORIZON",
@@ -107,7 +107,7 @@ class Fleet:
         values.update(self.properties)
         values.update(more)
         properties = self.bench.properties(name, **values)
-        env = bench.environment(FLEET_NOTES=self.bench.dir / f"{name}.notes")
+        env = bench.environment(FLEET_NOTES=self.bench.dir / f"{name}.notes", FLEET_DEAF="1" if deaf else "")
         if make == OURS:
             process = self.bench.multilangd(self.multilangd, properties, name=name, env=env)
         else:
@@ -167,10 +167,6 @@ class Fleet:
         keys = {p.key for p in reversed(self.puts) if p.time > since and (p.shard, p.number) in self.notes.first}
         return len(keys) == KEYS
 
-    def all_flow(self, limit):
-        now = time.time()
-        self.until("every key flows", limit, lambda: self.flows(now))
-
     # Events. Each measures how long the shards waited, and checks `limit` where there is a promise.
 
     def event(self, what, act, patience, limit=None):
@@ -186,6 +182,16 @@ class Fleet:
         self.waits.append((what, limit, begin, acted + 0.5))
         seen = waits(self.puts, self.notes, begin, acted + 0.5)
         self.say(f"{what}: waited {wait_text(seen)}")
+
+    def join(self, make, name, least=1, patience=240, **more):
+        """Starts a worker and waits until it has got leases and all its shards flow: how long did they stand still for that?"""
+
+        def act():
+            worker = self.start(make, name, **more)
+            self.until(f"{name} has leases", patience, lambda: len(self.owned(worker)) >= least)
+
+        self.event(f"{name} joins", act, patience)
+        return self.workers[name]
 
     def kill(self, worker, patience, limit=None):
         def act():

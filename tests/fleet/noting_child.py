@@ -4,6 +4,8 @@ Appends to $FLEET_NOTES, one line for each event, in one write for each message,
 
     TIME PID SHARD record SEQUENCE_NUMBER      TIME PID SHARD initialize SEQUENCE_NUMBER
     TIME PID SHARD stored SEQUENCE_NUMBER      TIME PID SHARD leaseLost|shardEnded|shutdownRequested -
+
+With FLEET_DEAF set, it never answers shutdownRequested.
 """
 
 import json
@@ -49,6 +51,8 @@ def main():
                 checkpoint(numbers[-1])
         else:
             note(action, "-")
+            while action == "shutdownRequested" and os.environ.get("FLEET_DEAF"):
+                time.sleep(60)
             if action in ("shardEnded", "shutdownRequested"):
                 checkpoint(None)
         say({"action": "status", "responseFor": action})

@@ -23,9 +23,7 @@ class Rolling(Fleet):
     ours = OURS
 
     def join(self, make, name, least=1, **more):
-        worker = self.start(make, name, **more)
-        self.until(f"{name} has leases", 300, lambda: len(self.owned(worker)) >= least)
-        self.all_flow(60)
+        worker = super().join(make, name, least, **more)
         self.separate()
         return worker
 
@@ -81,21 +79,17 @@ def migrate(fleet):
     fleet.an_hour_later()
     fleet.until("DEPLOYED", 90, lambda: fleet.status() == "DEPLOYED")
     single = dict(migrateAllEntitiesToLeaseTable="true", tableMigrationCompleteBakeTimeSeconds=HOUR)
-    second = fleet.start(OURS, "ours-2", **single)
-    fleet.until("ours-2 has leases", 60, lambda: fleet.owned(second))
+    second = Fleet.join(fleet, OURS, "ours-2", **single)
     fleet.stop(first, PATIENCE)
     fleet.until("PENDING", 180, lambda: fleet.status() == "PENDING")
     check(fleet.row("Leader", STATES) is not None, "the lock has left its table before the migration is complete")
-    third = fleet.start(SINGLE_TABLE, "java-2", **single)
-    fleet.until("java-2 has leases", 120, lambda: fleet.owned(third))
+    third = Fleet.join(fleet, SINGLE_TABLE, "java-2", **single)
     fleet.split(0, PATIENCE)
     fleet.an_hour_later()
     fleet.until("COMPLETE", 180, lambda: fleet.status() == "COMPLETE")
     fleet.until("the lock is in the lease table", 90, lambda: fleet.row("Leader"))
-    fleet.all_flow(60)
     fleet.kill(third, PATIENCE, RESCUE)
-    fourth = fleet.start(SINGLE_TABLE, "java-3")
-    fleet.until("java-3 has leases", 120, lambda: fleet.owned(fourth))
+    fourth = Fleet.join(fleet, SINGLE_TABLE, "java-3")
     fleet.stop(second, PATIENCE)
 
 

@@ -1,10 +1,11 @@
 """Fleets with Java 3.5.1: leases, leader, states and metrics in a single table.
 
-    tests/fleet/single_table.py follow|lead|short|java-only [PATH OF MULTILANGD]
+    tests/fleet/single_table.py follow|lead|deaf|short|java-only [PATH OF MULTILANGD]
 
 follow      Java leads: we join, get leases handed over, and leave in both ways; then the leader is killed
 lead        we lead: Java joins, gets leases handed over, and leaves in both ways; then our leader leaves
-short       a minute and a half of both
+deaf        children that never answer shutdownRequested: each make's owner loses the lease after gracefulLeaseHandoffTimeoutMillis
+short       a Java leader, one of ours, a split, a kill
 java-only   the same moves by Java workers alone: what their logs say there is what they may say beside us
 """
 
@@ -16,12 +17,6 @@ from fleet import FAILOVER, OURS, SINGLE_TABLE, Fleet, check, multilangd_of, nee
 RESCUE = FAILOVER + 2
 QUICK = 2
 PATIENCE = 240
-
-
-def joined(fleet, worker, least=1, limit=120):
-    """Waits until a worker that joined has got leases, and looks at the hand-overs."""
-    fleet.until(f"{worker.name} has leases", limit, lambda: len(fleet.owned(worker)) >= least)
-    fleet.all_flow(60)
 
 
 def handed_over(fleet, old, new):
@@ -47,55 +42,55 @@ def handed_over(fleet, old, new):
 
 
 def follow(fleet, ours=OURS):
-    java = fleet.start(SINGLE_TABLE, "java-1")
-    joined(fleet, java, fleet.shards, 300)
+    java = fleet.join(SINGLE_TABLE, "java-1", fleet.shards)
     check(fleet.leader() == "java-1", f"the leader is {fleet.leader()}")
-    first = fleet.start(ours, "ours-1")
-    joined(fleet, first)
+    first = fleet.join(ours, "ours-1")
     check(handed_over(fleet, java, first), "nothing was handed over from Java to us")
     fleet.split(0, PATIENCE)
     fleet.merge(2, 3, PATIENCE)
     fleet.stop(first, PATIENCE)
-    second = fleet.start(ours, "ours-2")
-    joined(fleet, second)
+    second = fleet.join(ours, "ours-2")
     fleet.kill(second, PATIENCE)
-    third = fleet.start(ours, "ours-3")
-    joined(fleet, third)
+    third = fleet.join(ours, "ours-3")
     check(fleet.leader() == "java-1", f"the leader is {fleet.leader()}")
     fleet.kill(java, PATIENCE, RESCUE if ours == OURS else None)
 
 
 def lead(fleet, ours=OURS):
-    leader = fleet.start(ours, "ours-1")
-    joined(fleet, leader, fleet.shards, 300)
-    first = fleet.start(SINGLE_TABLE, "java-1")
-    joined(fleet, first)
+    leader = fleet.join(ours, "ours-1", fleet.shards)
+    first = fleet.join(SINGLE_TABLE, "java-1")
     check(fleet.leader() == "ours-1", f"the leader is {fleet.leader()}")
     check(handed_over(fleet, leader, first), "nothing was handed over from us to Java")
     fleet.split(0, PATIENCE)
     fleet.merge(2, 3, PATIENCE)
     fleet.stop(first, PATIENCE)
-    second = fleet.start(SINGLE_TABLE, "java-2")
-    joined(fleet, second)
+    second = fleet.join(SINGLE_TABLE, "java-2")
     fleet.kill(second, PATIENCE, RESCUE if ours == OURS else None)
-    third = fleet.start(SINGLE_TABLE, "java-3")
-    joined(fleet, third)
-    follower = fleet.start(ours, "ours-2")
-    joined(fleet, follower)
+    third = fleet.join(SINGLE_TABLE, "java-3")
+    follower = fleet.join(ours, "ours-2")
     fleet.stop(leader, PATIENCE)
     fleet.kill(follower, PATIENCE)
 
 
-def short(fleet, ours=OURS):
-    java = fleet.start(SINGLE_TABLE, "java-1")
-    first = fleet.start(ours, "ours-1")
-    joined(fleet, first)
-    joined(fleet, java)
+def deaf(fleet):
+    """An owner whose child never answers loses the lease in the end: gracefulLeaseHandoffTimeoutMillis is kept by both makes."""
+    leader = fleet.join(OURS, "ours-1", fleet.shards, deaf=True)
+    java = fleet.join(SINGLE_TABLE, "java-1", deaf=True)
+    check(fleet.leader() == "ours-1", f"the leader is {fleet.leader()}")
+    fleet.kill(leader, PATIENCE)
+    fleet.until("java-1 leads", 120, lambda: fleet.leader() == "java-1")
+    fleet.join(OURS, "ours-2")
+    check(not java.ended, "it has only lost a lease")
+
+
+def short(fleet):
+    java = fleet.join(SINGLE_TABLE, "java-1", fleet.shards)
+    fleet.join(OURS, "ours-1")
     fleet.split(0, PATIENCE)
-    fleet.kill(java, PATIENCE, RESCUE if ours == OURS else None)
+    fleet.kill(java, PATIENCE)
 
 
-SCENARIOS = {"follow": follow, "lead": lead, "short": short}
+SCENARIOS = {"follow": follow, "lead": lead, "deaf": deaf, "short": short}
 
 
 def main():

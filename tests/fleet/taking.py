@@ -27,9 +27,7 @@ class Rolling(Fleet):
         return self.join(TAKING, name)
 
     def join(self, make, name, **more):
-        worker = self.start(make, name, **more)
-        self.until(f"{name} has leases", 150, lambda: self.owned(worker))
-        self.all_flow(60)
+        worker = super().join(make, name, **more)
         self.only_leases()
         return worker
 
