@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Runs every judge against a multilangd:
 #
-#   MULTILANGD=/path/to/multilangd tests/judges/run.sh [JUDGE…]     all, or: same_lines java_on_local foreign_stream foreign_leases boto3_local kclpy node_kcl
+#   MULTILANGD=/path/to/multilangd tests/judges/run.sh [JUDGE…]     all, or: same_lines java_on_local metrics foreign_stream foreign_leases boto3_local kclpy node_kcl
 #
 # Installs what is missing first. One judge at a time, beside those that wait most of their time for Java.
 # Exit code 0 if all passed. The last line says how many.
@@ -16,7 +16,7 @@ fi
 python=${JUDGES_DIR:-$here/../../.judges}/python/bin/python
 
 judges=("$@")
-[ ${#judges[@]} -gt 0 ] || judges=(same_lines java_on_local foreign_stream foreign_leases boto3_local kclpy node_kcl)
+[ ${#judges[@]} -gt 0 ] || judges=(same_lines java_on_local metrics foreign_stream foreign_leases boto3_local kclpy node_kcl)
 "$python" -m pytest --quiet -p no:cacheprovider "$here/test_comparison.py" || exit 1
 logs=$(mktemp -d)
 slow=
@@ -25,8 +25,8 @@ trap '[ -z "$slow" ] || kill "$slow" 2>/dev/null; exit 130' INT TERM
 
 run() { "$python" "$here/$1.py" >"$logs/$1.log" 2>&1; }
 
-# The two that wait for Java run one after the other, beside all the others.
-waits_for_java() { [ "$1" = same_lines ] || [ "$1" = java_on_local ]; }
+# Those that wait for Java run one after the other, beside all the others.
+waits_for_java() { [ "$1" = same_lines ] || [ "$1" = java_on_local ] || [ "$1" = metrics ]; }
 (
     trap 'kill $! 2>/dev/null; exit 130' TERM
     for name in "${judges[@]}"; do

@@ -8,6 +8,7 @@ import sys
 import pytest
 
 import bench
+import cloudwatch
 import same_lines
 import tap
 
@@ -72,3 +73,48 @@ def test_the_tap_passes_every_byte_on_and_writes_every_line_down(tmp_path):
     assert [e["line"] for e in entries if "to" in e] == said.decode().split("\n")
     assert [e["stderr"] for e in entries if "stderr" in e] == ["x", "y"]
     assert entries[-1] == {"exit": 3}
+
+
+DATUM = {
+    "MetricName": "Time", "Unit": "Milliseconds", "Dimensions": [{"Name": "Operation", "Value": "ProcessTask"}],
+    "StatisticValues": {"Sum": 12.5, "Minimum": 0.5, "Maximum": 12.0, "SampleCount": 2.0},
+}
+NOTED = cloudwatch.Datum("app", "Time", "Milliseconds", (("Operation", "ProcessTask"),), 12.5, 0.5, 12.0, 2.0)
+
+
+def test_cloudwatch_notes_what_an_official_client_puts():
+    with cloudwatch.CloudWatch() as service:
+        bench.client("cloudwatch", service.url).put_metric_data(Namespace="app", MetricData=[DATUM])
+        assert service.data == [NOTED]
+
+
+def test_cloudwatch_reads_each_protocol_alike():
+    form = (
+        "Action=PutMetricData&Version=2010-08-01&Namespace=app&MetricData.member.1.MetricName=Time&MetricData.member.1.Unit=Milliseconds"
+        "&MetricData.member.1.Dimensions.member.1.Name=Operation&MetricData.member.1.Dimensions.member.1.Value=ProcessTask"
+        "&MetricData.member.1.StatisticValues.Sum=12.5&MetricData.member.1.StatisticValues.Minimum=0.5"
+        "&MetricData.member.1.StatisticValues.Maximum=12.0&MetricData.member.1.StatisticValues.SampleCount=2.0"
+    )
+    target = {"X-Amz-Target": f"{cloudwatch.SERVICE}.PutMetricData"}
+    for protocol, headers, body in (
+        ("query", {}, form.encode()),
+        ("json", target, json.dumps({"Namespace": "app", "MetricData": [DATUM]}).encode()),
+    ):
+        read = cloudwatch.decode("/", headers, body)
+        assert read[:2] == (protocol, "PutMetricData")
+        assert [cloudwatch.datum(read[2]["Namespace"], each) for each in read[2]["MetricData"]] == [NOTED]
+
+
+@pytest.mark.parametrize(
+    ("data", "item"),
+    [
+        (b"\xa1\x63Sum\xfb\x40\x29\x00\x00\x00\x00\x00\x00", {"Sum": 12.5}),
+        (b"\xbf\x61a\x9f\x01\x38\x63\xff\xff", {"a": [1, -100]}),
+        (b"\x7f\x61a\x62bc\xff", "abc"),
+        (b"\x83\xf9\x3c\x00\xfa\x3f\xc0\x00\x00\x19\x01\x00", [1.0, 1.5, 256]),
+        (b"\xc1\x1a\x00\x00\x00\x01", 1),
+        (b"\x82\xf5\xf6", [True, None]),
+    ],
+)
+def test_cbor_is_read(data, item):
+    assert cloudwatch.Cbor(data).item() == item

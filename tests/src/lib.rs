@@ -1,6 +1,7 @@
 //! Fakes for simulations, and real processes for promises.
 
 pub mod child;
+pub mod cloudwatch;
 pub mod daemon;
 pub mod faults;
 pub mod fleet;

@@ -174,7 +174,10 @@ impl Assignment {
         memory.workers = workers;
         let began = Instant::now();
         let moves = self.clock.chance(|rng| plan(&view, &self.settings, balance, rng));
-        note_plan(&view, &moves, balance, began, scope);
+        // The last round of a leader that leaves nobody behind says nothing about the fleet.
+        if !view.workers.is_empty() {
+            note_plan(&view, &moves, balance, began, scope);
+        }
         let began = Instant::now();
         let failed = self.write(moves, memory).await;
         scope.add(Metric::FAILED_ASSIGNMENTS, failed as f64);

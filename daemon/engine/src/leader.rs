@@ -94,10 +94,12 @@ impl Leadership {
     /// Compat: once per look at the lock; Java counts every time that a part of it asks.
     fn note(&self) {
         let is_leader = f64::from(u8::from(*self.is_leader.borrow()));
-        let mut scope = self.metrics.scope(Operation::LeaderDecider, Of::Application);
-        scope.add(Metric::IS_LEADER, is_leader);
-        scope.add(Metric::LOCK_BASED_LEADER_DECIDER, 1.0);
-        scope.note();
+        self.metrics.add(
+            Operation::LeaderDecider,
+            Of::Application,
+            Metric::IS_LEADER,
+            is_leader,
+        );
     }
 
     fn duration(&self) -> Duration {

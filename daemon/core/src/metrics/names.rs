@@ -84,7 +84,6 @@ metrics! {
     BALANCE_TIME = "BalanceWorkerVariance.Time" Milliseconds Detailed;
     // LeaderDecider.
     IS_LEADER = "LeaderDecider:IsLeader" Count Detailed;
-    LOCK_BASED_LEADER_DECIDER = "DynamoDBLockBasedLeaderDecider" Count Detailed;
     // RenewAllLeases, LeaseDiscovery, LeaseRenewerInitialize: the leases that are held.
     CURRENT_LEASES = "CurrentLeases" Count Summary;
     LOST_LEASES = "LostLeases" Count Summary;

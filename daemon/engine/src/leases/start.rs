@@ -195,6 +195,16 @@ impl Starting {
 
     /// 5.10: no legacy coordinator table, or one whose migration is complete. Anything else is the next step.
     async fn refuse_legacy_tables(&self) -> Result<(), StartError> {
+        let metrics = &self.settings.metrics;
+        let mut scope = metrics.scope(Operation::TableMigrationStart, Of::Application);
+        let refused = self.look_for_legacy_tables().await;
+        let is_fault = matches!(refused, Err(StartError::Table { .. }));
+        scope.add(Metric::READ_FAULT, f64::from(u8::from(is_fault)));
+        scope.end(refused.is_ok());
+        refused
+    }
+
+    async fn look_for_legacy_tables(&self) -> Result<(), StartError> {
         let Some(legacy) = &self.settings.legacy_coordinator else {
             return Ok(());
         };
