@@ -16,6 +16,7 @@ pub mod ids;
 pub mod leader;
 pub mod leases;
 pub mod metrics;
+pub mod rescue;
 pub mod rng;
 pub mod shards;
 pub mod stream;

@@ -1,5 +1,5 @@
-//! The task that, while this worker leads, gives every lease of the fleet a worker (`leasing.md 5.3`). The plan
-//! itself is made in `core::assignment`.
+//! The task that, while this worker leads, gives every lease of the fleet a worker (`leasing.md 5.3`), and while it does
+//! not, takes what no leader gives anybody. The plans themselves are made in `core::{assignment, rescue}`.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -29,7 +29,9 @@ const LOOK_MIN: Duration = Duration::from_secs(2);
 /// Each so many rows make a look cost more, and the next one come later by [`LOOK_MIN`].
 const ROWS_PER_LOOK: usize = 500;
 
-/// The leader's rounds.
+mod rescue;
+
+/// The leader's rounds, and a follower's looks.
 pub(crate) struct Assignment {
     pub(crate) rows: Rows,
     pub(crate) me: WorkerId,
@@ -53,6 +55,7 @@ struct Memory {
 
 enum Event {
     Due,
+    Watch,
     Leader(bool),
     Last(oneshot::Sender<()>),
     Gone,
@@ -68,7 +71,8 @@ impl Assignment {
             balanced: None,
         };
         self.look(&mut memory, first.1, first.0);
-        let mut due = Instant::now();
+        // A worker that is alone has the lock sooner.
+        let mut due = Instant::now() + rescue::LOOK_MIN;
         loop {
             let leads = *self.is_leader.borrow_and_update();
             let event = tokio::select! {
@@ -80,7 +84,7 @@ impl Assignment {
                     Err(_) => Event::Gone,
                 },
                 () = self.signals.assign.notified(), if leads => Event::Due,
-                () = tokio::time::sleep_until(due), if leads => Event::Due,
+                () = tokio::time::sleep_until(due) => if leads { Event::Due } else { Event::Watch },
             };
             match event {
                 Event::Due | Event::Leader(true) => {
@@ -89,7 +93,12 @@ impl Assignment {
                         None => break,
                     }
                 }
+                Event::Watch => match stop.run_until_cancelled(self.watch(&mut memory)).await {
+                    Some(next) => due = next,
+                    None => break,
+                },
                 Event::Leader(false) => {
+                    due = Instant::now();
                     memory.balanced = None;
                     memory.workers.clear();
                 }

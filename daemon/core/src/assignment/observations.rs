@@ -25,6 +25,10 @@ struct Observed {
     renewed: Option<Instant>,
     /// It has a new owner, who was not yet seen to renew it.
     is_new: bool,
+    /// Its present owner was seen to renew it.
+    is_proven: bool,
+    /// Since when it was seen without an owner.
+    unowned_since: Option<Instant>,
     hand_off_deadline: Option<Instant>,
 }
 
@@ -41,6 +45,19 @@ impl Observed {
             settings.failover
         }
     }
+
+    /// When a worker that does not lead may take it, unless it is renewed before (`leasing.md 11`).
+    fn rescue_at(&self, settings: &AssignmentSettings) -> Option<Instant> {
+        if self.actual_owner().is_none() {
+            return self.unowned_since;
+        }
+        let patience = if self.is_proven {
+            settings.failover
+        } else {
+            settings.interval.max(settings.failover)
+        };
+        Some(self.renewed? + patience)
+    }
 }
 
 impl Observations {
@@ -56,7 +73,7 @@ impl Observations {
         } = scanned;
         let mut before = std::mem::take(&mut self.leases);
         for lease in &leases {
-            let observed = observe(before.remove(&lease.key), lease, settings, ended);
+            let observed = observe(before.remove(&lease.key), lease, settings, began, ended);
             self.leases.insert(lease.key.clone(), observed);
         }
         let leases: Vec<Seen> = leases
@@ -81,6 +98,8 @@ impl Observations {
                 Some(now)
             },
             is_new: !pending,
+            is_proven: pending && before.is_some_and(|before| before.is_proven),
+            unowned_since: None,
             hand_off_deadline: pending.then(|| now + settings.hand_off_timeout + settings.failover),
         };
         self.leases.insert(lease.key.clone(), observed);
@@ -97,6 +116,13 @@ impl Observations {
                 [expiry, lease.hand_off_deadline].into_iter().flatten()
             });
         deadlines.filter(|deadline| *deadline >= now).min()
+    }
+
+    /// When a worker that does not lead may take the lease, unless its counter rises before: after the failover time
+    /// where this owner was seen to renew it, else after the assignment interval, because a Java owner has to find what
+    /// it was given first; at once where it has no owner. `None`: the lease is not known.
+    pub fn rescue_at(&self, shard: &ShardId, settings: &AssignmentSettings) -> Option<Instant> {
+        self.leases.get(shard)?.rescue_at(settings)
     }
 
     /// The workers that may get leases: valid, fresh, not failing, and alive.
@@ -164,7 +190,13 @@ impl Observations {
     }
 }
 
-fn observe(before: Option<Observed>, lease: &Lease, settings: &AssignmentSettings, now: Instant) -> Observed {
+fn observe(
+    before: Option<Observed>,
+    lease: &Lease,
+    settings: &AssignmentSettings,
+    began: Instant,
+    now: Instant,
+) -> Observed {
     let same_owners = before.as_ref().is_some_and(|before| {
         before.owner == lease.owner && before.checkpoint_owner == lease.checkpoint_owner
     });
@@ -181,12 +213,24 @@ fn observe(before: Option<Observed>, lease: &Lease, settings: &AssignmentSetting
         }
         Some(before) => (before.renewed, before.is_new),
     };
+    let is_same_owner = before
+        .as_ref()
+        .is_some_and(|before| before.actual_owner() == lease.actual_owner());
+    let is_proven = before
+        .as_ref()
+        .is_some_and(|before| is_same_owner && (before.is_proven || lease.counter > before.counter));
+    let unowned_since = lease.actual_owner().is_none().then(|| {
+        let since = before.as_ref().and_then(|before| before.unowned_since);
+        since.unwrap_or(began)
+    });
     Observed {
         counter: lease.counter,
         owner: lease.owner.clone(),
         checkpoint_owner: lease.checkpoint_owner.clone(),
         renewed,
         is_new,
+        is_proven,
+        unowned_since,
         hand_off_deadline: old_deadline.or(new_deadline),
     }
 }

@@ -1,0 +1,298 @@
+//! Leases that nobody works on are taken by whoever is left, with or without a leader (`leasing.md 11`): the fake table,
+//! tokio's paused clock, and Java workers played by writes.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use multilangd_core::ids::{Position, WorkerId};
+use multilangd_core::leases::Lease;
+use multilangd_core::table::{Item, Value, Write};
+use multilangd_core::worker_metrics::WorkerMetrics;
+use multilangd_engine::clock::Clock;
+use multilangd_engine::leases::{LeaseSettings, Leases};
+use multilangd_tests::table::FakeTable;
+use tokio::task::AbortHandle;
+use tokio::time::{Instant, sleep, timeout};
+use tokio_util::sync::CancellationToken;
+
+const NOW_MS: i64 = 1_789_000_000_000;
+/// The promise: the failover time and two seconds.
+const RESCUED_WITHIN: Duration = Duration::from_secs(12);
+
+#[tokio::test(start_paused = true)]
+async fn a_killed_java_leader_is_survived_although_its_lock_stands_for_two_minutes() {
+    let table = FakeTable::existing("app");
+    let java = Java::start(&table, "java", &["s-1", "s-2", "s-3"]);
+    let ours = start(&table, "ours").await;
+    sleep(Duration::from_secs(20)).await;
+    assert_eq!(held(&ours), keys(&[]));
+    java.kill();
+    let took = until_held(&[&ours], &["s-1", "s-2", "s-3"]).await;
+    assert!(took < RESCUED_WITHIN, "took {took:?}");
+    assert!(!*ours.is_leader().borrow(), "the lock is not ours to break");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_killed_java_follower_is_survived_without_its_leader() {
+    let table = FakeTable::existing("app");
+    let leader = Java::start(&table, "leader", &["s-1"]);
+    let follower = Java::start(&table, "follower", &["s-2", "s-3", "s-4"]);
+    let ours = start(&table, "ours").await;
+    sleep(Duration::from_secs(20)).await;
+    follower.kill();
+    let took = until_held(&[&ours], &["s-2", "s-3", "s-4"]).await;
+    assert!(took < RESCUED_WITHIN, "took {took:?}");
+    assert_eq!(lease(&table, "s-1").owner, Some("leader".into()));
+    drop(leader);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_killed_leader_of_ours_is_survived_within_the_failover_time_and_two_seconds() {
+    for wait_ms in [30_000, 30_700, 31_900, 33_100] {
+        let table = FakeTable::existing("app");
+        put_leases(&table, &["s-1", "s-2", "s-3", "s-4"], None);
+        let leader = start(&table, "leader").await;
+        until_held(&[&leader], &["s-1", "s-2", "s-3", "s-4"]).await;
+        let other = start(&table, "other").await;
+        sleep(Duration::from_millis(wait_ms)).await;
+        drop(leader);
+        let took = until_held(&[&other], &["s-1", "s-2", "s-3", "s-4"]).await;
+        assert!(took < RESCUED_WITHIN, "took {took:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_killed_follower_of_ours_is_survived_within_the_failover_time_and_two_seconds() {
+    let table = FakeTable::existing("app");
+    let java = Java::start(&table, "java", &[]);
+    put_leases(&table, &["s-1", "s-2"], Some("first"));
+    let first = start(&table, "first").await;
+    until_held(&[&first], &["s-1", "s-2"]).await;
+    let other = start(&table, "other").await;
+    sleep(Duration::from_secs(20)).await;
+    drop(first);
+    let took = until_held(&[&other], &["s-1", "s-2"]).await;
+    assert!(took < RESCUED_WITHIN, "took {took:?}");
+    java.kill();
+}
+
+#[tokio::test(start_paused = true)]
+async fn two_that_rescue_at_once_share() {
+    let table = FakeTable::existing("app");
+    let java = Java::start(&table, "java", &["s-1", "s-2", "s-3", "s-4"]);
+    let (a, b) = (start(&table, "a").await, start(&table, "b").await);
+    sleep(Duration::from_secs(20)).await;
+    java.kill();
+    let took = until_held(&[&a, &b], &["s-1", "s-2", "s-3", "s-4"]).await;
+    assert!(took < RESCUED_WITHIN, "took {took:?}");
+    assert_eq!((held(&a).len(), held(&b).len()), (2, 2));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_java_owner_that_has_not_yet_found_what_it_was_assigned_is_not_robbed() {
+    let table = FakeTable::existing("app");
+    let leader = Java::start(&table, "leader", &["s-1"]);
+    let slow = Java::start(&table, "slow", &[]);
+    let ours = start(&table, "ours").await;
+    sleep(Duration::from_secs(20)).await;
+    // The leader hands s-1 to the other Java worker, which finds it only after 13.3 s.
+    table.apply(&lease(&table, "s-1").assign(&"slow".into())).unwrap();
+    sleep(Duration::from_millis(13_300)).await;
+    table.apply(&lease(&table, "s-1").renew()).unwrap();
+    slow.hold("s-1");
+    sleep(Duration::from_secs(60)).await;
+    assert_eq!(lease(&table, "s-1").owner, Some("slow".into()));
+    assert_eq!(held(&ours), keys(&[]));
+    drop((leader, slow));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_java_owner_that_never_comes_to_work_loses_what_it_was_assigned() {
+    let table = FakeTable::existing("app");
+    let leader = Java::start(&table, "leader", &[]);
+    put_leases(&table, &["s-1"], Some("never"));
+    let ours = start(&table, "ours").await;
+    let took = until_held(&[&ours], &["s-1"]).await;
+    assert!(
+        took > Duration::from_secs(19) && took < Duration::from_secs(22),
+        "took {took:?}"
+    );
+    drop(leader);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_hand_off_whose_old_owner_is_killed_ends_with_an_owner() {
+    let table = FakeTable::existing("app");
+    let java = Java::start(&table, "java", &["s-1"]);
+    let ours = start(&table, "ours").await;
+    sleep(Duration::from_secs(20)).await;
+    let row = lease(&table, "s-1");
+    table
+        .apply(&row.request_hand_off(&"ours".into()).unwrap())
+        .unwrap();
+    java.kill();
+    let took = until_held(&[&ours], &["s-1"]).await;
+    assert!(took < RESCUED_WITHIN, "took {took:?}");
+    let row = lease(&table, "s-1");
+    assert_eq!((row.owner, row.checkpoint_owner), (Some("ours".into()), None));
+}
+
+#[tokio::test(start_paused = true)]
+async fn fresh_leases_find_an_owner_within_two_seconds_when_the_leader_is_dead() {
+    let table = FakeTable::existing("app");
+    let java = Java::start(&table, "java", &[]);
+    let ours = start(&table, "ours").await;
+    sleep(Duration::from_secs(20)).await;
+    java.kill();
+    put_leases(&table, &["s-1", "s-2"], None);
+    let took = until_held(&[&ours], &["s-1", "s-2"]).await;
+    assert!(took < Duration::from_secs(2), "took {took:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_worker_that_leaves_rescues_nothing_more() {
+    let table = FakeTable::existing("app");
+    let java = Java::start(&table, "java", &["s-1"]);
+    let ours = start(&table, "ours").await;
+    sleep(Duration::from_secs(20)).await;
+    ours.stop_taking().await;
+    java.kill();
+    sleep(Duration::from_secs(60)).await;
+    assert_eq!(lease(&table, "s-1").owner, Some("java".into()));
+}
+
+/// A Java worker: renews, reports, and, as the first in the table, holds the lock with Java's two minutes.
+struct Java {
+    table: Arc<FakeTable>,
+    name: String,
+    tasks: Vec<AbortHandle>,
+}
+
+impl Java {
+    fn start(table: &Arc<FakeTable>, name: &str, leases: &[&str]) -> Self {
+        put_leases(table, leases, Some(name));
+        let text = |name: &str, value: &str| (name.to_owned(), Value::s(value));
+        if table.row("Leader").is_none() {
+            table.put(Item::from([
+                text("leaseKey", "Leader"),
+                text("ownerName", name),
+                text("leaseDuration", "120000"),
+                text("recordVersionNumber", "v-0"),
+                text("entityType", "LEADER"),
+            ]));
+        }
+        let (reporting, me) = (table.clone(), name.to_owned());
+        let began = Instant::now();
+        let report = tokio::spawn(async move {
+            loop {
+                let now_s = NOW_MS / 1000 + began.elapsed().as_secs() as i64;
+                let report = WorkerMetrics::unmeasured(me.as_str().into(), now_s);
+                reporting.apply(&report.report()).unwrap();
+                let is_leader = reporting
+                    .row("Leader")
+                    .is_some_and(|row| row["ownerName"] == Value::s(me.as_str()));
+                if is_leader {
+                    let heartbeat = Write::Update {
+                        key: "Leader".to_owned(),
+                        conditions: Vec::new(),
+                        actions: vec![multilangd_core::table::Action::Set(
+                            "recordVersionNumber",
+                            Value::s(format!("v-{now_s}")),
+                        )],
+                    };
+                    reporting.apply(&heartbeat).unwrap();
+                }
+                sleep(Duration::from_secs(30)).await;
+            }
+        });
+        let mut java = Self {
+            table: table.clone(),
+            name: name.to_owned(),
+            tasks: vec![report.abort_handle()],
+        };
+        for key in leases {
+            java.tasks.push(java.renewing(key));
+        }
+        java
+    }
+
+    /// Renews this lease from now on, too, for as long as the test lasts.
+    fn hold(&self, key: &str) {
+        drop(self.renewing(key));
+    }
+
+    fn renewing(&self, key: &str) -> AbortHandle {
+        let (table, me, key) = (
+            self.table.clone(),
+            WorkerId::from(self.name.as_str()),
+            key.to_owned(),
+        );
+        let renew = async move {
+            loop {
+                let row = lease(&table, &key);
+                if row.actual_owner() == Some(&me) {
+                    table.apply(&row.renew()).unwrap();
+                }
+                sleep(Duration::from_millis(3_308)).await;
+            }
+        };
+        tokio::spawn(renew).abort_handle()
+    }
+
+    fn kill(self) {
+        for task in &self.tasks {
+            task.abort();
+        }
+    }
+}
+
+fn put_leases(table: &FakeTable, keys: &[&str], owner: Option<&str>) {
+    for key in keys {
+        let fresh = Lease::new((*key).into(), Position::TrimHorizon, Default::default(), None);
+        let owner = owner.map(WorkerId::from);
+        table.put(Lease { owner, ..fresh }.item());
+    }
+}
+
+async fn start(table: &Arc<FakeTable>, worker: &str) -> Leases {
+    let clock = Clock::simulated(NOW_MS, 7);
+    let settings = LeaseSettings::new(worker.into(), "app");
+    Leases::start(table.clone(), clock, settings, CancellationToken::new())
+        .await
+        .unwrap()
+}
+
+fn keys(keys: &[&str]) -> BTreeSet<String> {
+    keys.iter().map(|key| (*key).to_owned()).collect()
+}
+
+fn held(leases: &Leases) -> BTreeSet<String> {
+    let held = leases.held().borrow().clone();
+    held.iter().map(|held| held.tenure.shard.to_string()).collect()
+}
+
+/// How long it took until these leases were held by these workers together.
+async fn until_held(workers: &[&Leases], wanted: &[&str]) -> Duration {
+    let began = Instant::now();
+    let waited = timeout(Duration::from_secs(300), async {
+        while workers
+            .iter()
+            .flat_map(|leases| held(leases))
+            .collect::<BTreeSet<_>>()
+            != keys(wanted)
+        {
+            sleep(Duration::from_millis(10)).await;
+        }
+    });
+    assert!(
+        waited.await.is_ok(),
+        "{:?} instead of {wanted:?}",
+        workers.iter().map(|leases| held(leases)).collect::<Vec<_>>()
+    );
+    began.elapsed()
+}
+
+fn lease(table: &FakeTable, key: &str) -> Lease {
+    Lease::read(&table.row(key).expect("the row is there")).unwrap()
+}
