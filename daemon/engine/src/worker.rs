@@ -228,13 +228,13 @@ impl Worker {
             if !is_known && !self.stopping {
                 self.start(held.clone());
             }
-            if held.hand_over_to.is_some()
+            if let Some(to) = &held.hand_over_to
                 && let Some(consumer) = self.consumers.get_mut(&held.tenure)
                 && consumer.state == State::Running
                 && consumer.hand_over_deadline.is_none()
             {
                 info!(
-                    shard = %held.tenure.shard, to = ?held.hand_over_to,
+                    shard = %held.tenure.shard, %to,
                     "the leader gives this shard to another worker: asking the child to finish"
                 );
                 consumer.hand_over_deadline = Some(Instant::now() + self.settings.hand_over_timeout);
