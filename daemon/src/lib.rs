@@ -2,6 +2,7 @@
 
 pub mod aws;
 pub mod endpoints;
+pub mod host;
 #[cfg(feature = "local")]
 pub mod local;
 pub mod logs;

@@ -18,6 +18,7 @@ use multilangd_engine::consumer::{ConsumerSettings, Surroundings};
 use multilangd_engine::fetch::{FetchSettings, WorkerReadAhead};
 use multilangd_engine::leases::{LeaseSettings, Leases, StartError};
 use multilangd_engine::metrics::{Metrics, Sink};
+use multilangd_engine::platform::Host;
 use multilangd_engine::retry::Patience;
 use multilangd_engine::shards::{ShardSettings, Shards, SyncError};
 use multilangd_engine::stream::Stream;
@@ -26,6 +27,8 @@ use multilangd_engine::worker::{Exit, Worker, WorkerSettings};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tracing::{Level, warn};
+
+use crate::host::ThisHost;
 
 /// Payload that waits in all shards of a worker together, in bytes. Enough for 32 shards that read ahead as far as Java
 /// lets one; a thousand that catch up share it.
@@ -185,6 +188,10 @@ fn lease_settings(config: &Config, worker: WorkerId) -> LeaseSettings {
             throughput_overshoot: balancing.allow_throughput_overshoot,
             samples_alpha: balancing.ema_alpha,
         },
+        stale_report: balancing.stale_entry_age,
+        host: (!balancing.metrics_disabled).then(|| Arc::new(ThisHost) as Arc<dyn Host>),
+        capture_interval: balancing.capture_interval,
+        reports_kept: balancing.persisted_reports_max as usize,
         ..LeaseSettings::new(worker, &config.application_name)
     }
 }

@@ -19,6 +19,7 @@ use tracing::warn;
 
 use crate::child::CheckpointError;
 use crate::metrics::Metrics;
+use crate::platform::Host;
 use crate::table::{Table, TableError, TableSettings};
 
 mod discovery;
@@ -81,6 +82,12 @@ pub struct LeaseSettings {
     pub assignment: AssignmentSettings,
     /// `staleWorkerMetricsEntryCleanupDuration`: a worker's row that was not written for so long is deleted.
     pub stale_report: Duration,
+    /// Where this worker runs, to report its CPU. `None` (`disableWorkerMetrics`): it reports that it measures nothing.
+    pub host: Option<Arc<dyn Host>>,
+    /// `inMemoryWorkerMetricsCaptureFrequencyMillis`: between two CPU samples.
+    pub capture_interval: Duration,
+    /// `noOfPersistedMetricsPerWorkerMetrics`: averages kept in this worker's row.
+    pub reports_kept: usize,
     /// The table `<application>-CoordinatorState` of Java 3.0-3.4, looked at once, at the start: a fleet that still
     /// uses it has its lock there, and must not be joined by a worker that has its lock elsewhere.
     pub legacy_coordinator: Option<Arc<dyn Table>>,
@@ -100,6 +107,9 @@ impl LeaseSettings {
             epsilon: Duration::from_millis(25),
             assignment: AssignmentSettings::default(),
             stale_report: Duration::from_secs(24 * 60 * 60),
+            host: None,
+            capture_interval: Duration::from_secs(1),
+            reports_kept: 10,
             legacy_coordinator: None,
             metrics: Metrics::off(),
         }

@@ -16,6 +16,11 @@ use crate::metrics::Metrics;
 use crate::retry::{Patience, retry};
 use crate::table::TableError;
 
+mod load;
+
+use load::with_cpu;
+pub(crate) use load::{Measured, Sampling};
+
 /// For the row's deletion at the end: a leader that still sees it wastes its assignments for a minute, no more.
 const RETIRE_PATIENCE: Patience = Patience {
     tries_max: Some(4),
@@ -30,16 +35,18 @@ pub(crate) struct MetricsRow {
     pub(crate) me: WorkerId,
     pub(crate) clock: Clock,
     pub(crate) interval: Duration,
+    pub(crate) measured: Measured,
     pub(crate) metrics: Metrics,
 }
 
 impl MetricsRow {
     /// Writes the row now, for as long as it takes.
     pub(crate) async fn report(&self) -> Result<(), TableError> {
+        let averages = self.measured.averages();
         let attempt = || async {
             // Read anew on each try: a row must not be old when it is written.
             let report = WorkerMetrics::unmeasured(self.me.clone(), self.clock.epoch_ms() / 1000);
-            let report = report.report();
+            let report = with_cpu(report, averages.as_deref()).report();
             let write = self.rows.write(&report);
             self.metrics
                 .measure(Operation::WorkerMetricsReport, Of::Worker, Call::TASK, write)

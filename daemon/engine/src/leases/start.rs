@@ -20,7 +20,7 @@ use super::{Held, Inner, LeaseSettings, Leases, Rows, Signals, Tasks};
 use crate::assignment::Assignment;
 use crate::clock::Clock;
 use crate::leader::Leadership;
-use crate::metrics_row::MetricsRow;
+use crate::metrics_row::{Measured, MetricsRow, Sampling};
 use crate::retry::{Patience, poll, retry};
 use crate::table::{Table, TableDescription, TableError};
 
@@ -117,6 +117,7 @@ pub(super) async fn start(
         me: starting.settings.worker.clone(),
         clock: starting.clock.clone(),
         interval: starting.settings.assignment.report_interval,
+        measured: Measured::default(),
         metrics: starting.settings.metrics.clone(),
     };
     // Before the first assignment round: no leader assigns anything to a worker that does not report.
@@ -334,6 +335,16 @@ impl Starting {
             metrics: settings.metrics.clone(),
         };
         tasks.leading.spawn(leadership.run(leading.clone()));
+        if let Some(host) = settings.host.clone() {
+            let sampling = Sampling {
+                host,
+                clock: clock.clone(),
+                interval: settings.capture_interval,
+                reports_kept: settings.reports_kept,
+                measured: metrics.measured.clone(),
+            };
+            tasks.reporting.spawn(sampling.run(taking.clone()));
+        }
         tasks.reporting.spawn(metrics.run(taking.clone()));
         let discovery = Discovery {
             rows: rows.clone(),
