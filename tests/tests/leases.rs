@@ -128,13 +128,41 @@ async fn a_worker_with_its_old_id_takes_its_leases_up_at_once() {
     drop(first);
     sleep(Duration::from_secs(60)).await;
     let started = Instant::now();
-    let second = start(&table, "me").await;
+    let clock = Clock::simulated(NOW_MS + 60_000, 2);
+    let settings = LeaseSettings::new("me".into(), "app");
+    let second = Leases::start(table.clone(), clock, settings, CancellationToken::new())
+        .await
+        .unwrap();
     until_held(&second, &["s-1"]).await;
     assert!(
         started.elapsed() < Duration::from_millis(200),
         "took {:?}",
         started.elapsed()
     );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_second_process_under_a_live_id_is_refused_and_the_first_keeps_its_leases() {
+    let table = FakeTable::existing("app");
+    let first = one_held(&table).await;
+    let tenure = held(&first)[0].tenure.clone();
+    let refused = try_start(&table, "me").await.err();
+    assert!(matches!(refused, Some(StartError::Twin { .. })), "{refused:?}");
+    let said = refused.map(|error| error.to_string()).unwrap_or_default();
+    assert!(said.starts_with("workerId = me"), "{said}");
+    sleep(Duration::from_secs(60)).await;
+    assert_eq!(held(&first)[0].tenure, tenure);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_worker_that_was_just_killed_comes_back_under_its_id_within_five_seconds() {
+    let table = FakeTable::existing("app");
+    drop(one_held(&table).await);
+    let started = Instant::now();
+    let again = start(&table, "me").await;
+    until_held(&again, &["s-1"]).await;
+    let took = started.elapsed();
+    assert!(took < Duration::from_secs(5), "took {took:?}");
 }
 
 #[tokio::test(start_paused = true)]
@@ -678,7 +706,7 @@ async fn a_minute_of_quiet_costs_few_calls() {
     // The leader's looks, and the follower's.
     assert_eq!(count(&|call| matches!(call, Call::Scan)), 30 + 60);
     // Discovery of both.
-    assert_eq!(count(&|call| matches!(call, Call::Query)), 60);
+    assert_eq!(count(&|call| matches!(call, Call::Query)), 80);
     // The follower's looks at the lock.
     assert_eq!(count(&|call| matches!(call, Call::Get(_))), 30);
     assert_eq!(count(&|call| matches!(call, Call::Describe | Call::Create)), 0);

@@ -22,4 +22,5 @@ pub mod shards;
 pub mod stream;
 pub mod table;
 pub mod taker;
+pub mod twin;
 pub mod worker_metrics;

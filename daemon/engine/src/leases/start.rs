@@ -8,8 +8,10 @@ use multilangd_core::ids::WorkerId;
 use multilangd_core::leader;
 use multilangd_core::metrics::{Metric, Of, Operation};
 use multilangd_core::table::Value;
+use multilangd_core::twin::{Sign, Twin, may_live};
+use multilangd_core::worker_metrics::WorkerMetrics;
 use tokio::sync::{Mutex, mpsc, watch};
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 use tracing::info;
 
@@ -34,6 +36,8 @@ const CREATION_PATIENCE: Patience = Patience {
 const TABLE_MIGRATION: &str = "TableMigration3.5";
 /// Messages to the keeper under way; a sender waits when it is that far behind.
 const MESSAGES_MAX: usize = 256;
+/// Leases looked at to see whether another process renews them: all of them are renewed at once.
+const TWIN_LEASES_MAX: usize = 8;
 /// Time a call may take before it counts as unanswered, at least.
 const CALL_MIN: Duration = Duration::from_secs(1);
 
@@ -49,6 +53,19 @@ pub enum StartError {
          another id, or leave it out"
     )]
     WorkerId(WorkerId),
+    /// Another live process has this id.
+    #[error(
+        "workerId = {worker}: another process works under this id and renews {lease} in table {table}: give each worker an \
+         id of its own, or leave workerId out"
+    )]
+    Twin {
+        /// The id.
+        worker: WorkerId,
+        /// The table's name.
+        table: String,
+        /// A lease that it renews.
+        lease: String,
+    },
     /// The table refuses what must be done.
     #[error("{what} failed on the lease table {table}")]
     Table {
@@ -112,6 +129,7 @@ pub(super) async fn start(
     let call_max = starting.settings.renewal_interval().max(CALL_MIN);
     let rows = Rows::new(starting.table.clone(), segments, call_max);
     starting.agree_on_rules(&rows).await?;
+    starting.refuse_a_twin(&rows).await?;
     let metrics = MetricsRow {
         rows: rows.clone(),
         me: starting.settings.worker.clone(),
@@ -254,6 +272,50 @@ impl Starting {
                 }
             }
         }
+    }
+
+    /// Ends the start where another process works under this id: both would hold the same leases. A worker that was just
+    /// killed and comes back with its id waits for one renewal that does not come.
+    ///
+    /// Compat: Java adopts the leases at once, and both work on them.
+    async fn refuse_a_twin(&self, rows: &Rows) -> Result<(), StartError> {
+        let me = &self.settings.worker;
+        let what = "looking for another worker of this id";
+        let row = self.attempt(what, || rows.get(me.as_str())).await?;
+        let report = row.and_then(|item| WorkerMetrics::read(&item).ok());
+        let now_s = self.clock.epoch_ms() / 1000;
+        if !may_live(report.as_ref(), now_s, self.settings.assignment.report_interval) {
+            return Ok(());
+        }
+        let twin = Twin::new(&self.attempt(what, || rows.scan(true)).await?.leases, me);
+        let shards: Vec<_> = twin.shards().take(TWIN_LEASES_MAX).cloned().collect();
+        let Some(lease) = shards.first().map(ToString::to_string) else {
+            return Ok(());
+        };
+        info!(worker = %me, "this id reported just now: waiting for a renewal, to see whether its process still lives");
+        let patience = self.settings.renewal_interval() + self.settings.assignment.failover / 10;
+        let mut until = Instant::now() + patience;
+        let mut has_sign = false;
+        while Instant::now() < until {
+            sleep_until(until.min(Instant::now() + patience / 8)).await;
+            let leases = self.attempt(what, || rows.leases(shards.clone())).await?;
+            match twin.look(&leases, me) {
+                Sign::None => {}
+                Sign::One if has_sign => {}
+                Sign::One => {
+                    has_sign = true;
+                    until = Instant::now() + patience;
+                }
+                Sign::Alive => {
+                    return Err(StartError::Twin {
+                        worker: me.clone(),
+                        table: self.table.name().to_owned(),
+                        lease,
+                    });
+                }
+            }
+        }
+        Ok(())
     }
 
     /// Adopts what is ours from an earlier life, and starts the tasks.
