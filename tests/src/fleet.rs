@@ -248,6 +248,7 @@ async fn work(
                 },
                 records_max: settings.records_max,
                 timestamp_ms: None,
+                fan_out: None,
             },
             session: SessionSettings::default(),
             parent_poll: settings.parent_poll,

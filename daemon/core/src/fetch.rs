@@ -2,6 +2,8 @@
 //!
 //! Owns the place in the shard and the pace; never calls the stream.
 
+pub mod fanout;
+
 use std::time::Duration;
 
 use crate::ids::{Position, SequenceNumber};
@@ -88,21 +90,78 @@ impl ReadAhead {
     /// Whether another batch may be fetched: always when nothing waits, so that no shard ever starves; else within
     /// the shard's own bounds and the one that all shards of the worker share.
     pub fn may_fetch(&self, worker_bytes: usize, worker_bytes_max: usize) -> bool {
+        self.is_below(READ_AHEAD_BATCHES_MAX, 1) && (self.batches == 0 || worker_bytes < worker_bytes_max)
+    }
+
+    /// Whether less waits than `batches_max`, and than the other bounds of a shard divided by `divisor`. Nothing waiting
+    /// is always below.
+    pub(crate) fn is_below(&self, batches_max: usize, divisor: usize) -> bool {
         self.batches == 0
-            || (self.batches < READ_AHEAD_BATCHES_MAX
-                && self.records < READ_AHEAD_RECORDS_MAX
-                && self.bytes < READ_AHEAD_BYTES_MAX
-                && worker_bytes < worker_bytes_max)
+            || (self.batches < batches_max
+                && self.records < READ_AHEAD_RECORDS_MAX / divisor
+                && self.bytes < READ_AHEAD_BYTES_MAX / divisor)
+    }
+}
+
+/// Where reading a shard begins, and begins again.
+#[derive(Clone, Debug)]
+pub(crate) struct Beginning {
+    start: StartAt,
+    /// When it was first asked for, in milliseconds since the epoch.
+    began_ms: Option<i64>,
+}
+
+impl Beginning {
+    /// At a checkpoint. `timestamp_ms`: see [`Cursor::new`].
+    pub(crate) fn new(checkpoint: &Position, timestamp_ms: Option<i64>) -> Self {
+        let start = match checkpoint {
+            Position::AtTimestamp => match timestamp_ms {
+                Some(ms) => StartAt::Timestamp(ms),
+                // Compat: Java fails for ever when the configuration has no time stamp any more. Reading all of it
+                // again loses nothing.
+                None => StartAt::TrimHorizon,
+            },
+            Position::TrimHorizon => StartAt::TrimHorizon,
+            Position::Latest | Position::ShardEnd => StartAt::Latest,
+            // AT, not AFTER: the checkpoint may lie inside an aggregate (`consuming.md 9`, trap 1).
+            Position::At(number, _) => StartAt::At(number.clone()),
+        };
+        Self {
+            start,
+            began_ms: None,
+        }
+    }
+
+    /// Where to begin now: behind what was read, or where nothing was, at the start.
+    pub(crate) fn behind(&mut self, read: Option<&SequenceNumber>, now_ms: i64) -> StartAt {
+        let began_ms = *self.began_ms.get_or_insert(now_ms);
+        match (read, &self.start) {
+            (Some(number), _) => StartAt::After(number.clone()),
+            // Compat: Java asks for LATEST again, which skips what came in between.
+            (None, StartAt::Latest) if began_ms != now_ms => StartAt::Timestamp(began_ms - LATEST_MARGIN_MS),
+            (None, start) => start.clone(),
+        }
+    }
+}
+
+/// Whether an answer is the shard's end; `Err` with the reason where that cannot be believed: a null iterator or
+/// continuation is the end only with child shards, each with its parents (`consuming.md 2.4, 3.2`, trap 3).
+pub(crate) fn is_end(has_next: bool, child_shards: &[ChildShard]) -> Result<bool, String> {
+    match (has_next, child_shards.is_empty()) {
+        (false, true) => return Err("nothing follows, but no child shards either".into()),
+        (true, false) => return Err("child shards, but something follows too".into()),
+        (false, false) | (true, true) => {}
+    }
+    match child_shards.iter().find(|child| child.parents.is_empty()) {
+        Some(orphan) => Err(format!("child shard {} names no parents", orphan.id)),
+        None => Ok(!has_next),
     }
 }
 
 /// A place in a shard: what to ask the stream next.
 #[derive(Clone, Debug)]
 pub struct Cursor {
-    /// Where reading began.
-    start: StartAt,
-    /// When the first iterator was asked for, in milliseconds since the epoch.
-    began_ms: Option<i64>,
+    beginning: Beginning,
     last_fetched: Option<SequenceNumber>,
     iterator: Option<ShardIterator>,
 }
@@ -133,21 +192,8 @@ impl Cursor {
     /// Starts at a checkpoint. `timestamp_ms` is `initialPositionInStreamExtended`, in milliseconds since the epoch:
     /// the time comes from today's configuration, not from the lease (`consuming.md 2.3`).
     pub fn new(checkpoint: &Position, timestamp_ms: Option<i64>) -> Self {
-        let start = match checkpoint {
-            Position::AtTimestamp => match timestamp_ms {
-                Some(ms) => StartAt::Timestamp(ms),
-                // Compat: Java fails for ever when the configuration has no time stamp any more. Reading all of it
-                // again loses nothing.
-                None => StartAt::TrimHorizon,
-            },
-            Position::TrimHorizon => StartAt::TrimHorizon,
-            Position::Latest | Position::ShardEnd => StartAt::Latest,
-            // AT, not AFTER: the checkpoint may lie inside an aggregate (`consuming.md 9`, trap 1).
-            Position::At(number, _) => StartAt::At(number.clone()),
-        };
         Self {
-            start,
-            began_ms: None,
+            beginning: Beginning::new(checkpoint, timestamp_ms),
             last_fetched: None,
             iterator: None,
         }
@@ -158,13 +204,7 @@ impl Cursor {
         if let Some(iterator) = &self.iterator {
             return Ask::Records(iterator.clone());
         }
-        let began_ms = *self.began_ms.get_or_insert(now_ms);
-        Ask::Iterator(match (&self.last_fetched, &self.start) {
-            (Some(number), _) => StartAt::After(number.clone()),
-            // Compat: Java asks for LATEST again, which skips what came in between.
-            (None, StartAt::Latest) if began_ms != now_ms => StartAt::Timestamp(began_ms - LATEST_MARGIN_MS),
-            (None, start) => start.clone(),
-        })
+        Ask::Iterator(self.beginning.behind(self.last_fetched.as_ref(), now_ms))
     }
 
     /// The stream gave an iterator.
@@ -178,23 +218,14 @@ impl Cursor {
     }
 
     /// Judges an answer and moves on. An answer whose end cannot be believed is refused with the reason, and the same
-    /// question is asked again: a null iterator is the end only with child shards, each with its parents
-    /// (`consuming.md 2.4`, trap 3).
+    /// question is asked again.
     pub fn accept(&mut self, batch: Batch) -> Result<Answer, String> {
-        let has_children = !batch.child_shards.is_empty();
-        match (&batch.next_iterator, has_children) {
-            (None, false) => return Err("no next iterator, but no child shards either".into()),
-            (Some(_), true) => return Err("child shards, but a next iterator too".into()),
-            (None, true) | (Some(_), false) => {}
-        }
-        if let Some(orphan) = batch.child_shards.iter().find(|child| child.parents.is_empty()) {
-            return Err(format!("child shard {} names no parents", orphan.id));
-        }
+        let is_end = is_end(batch.next_iterator.is_some(), &batch.child_shards)?;
         if let Some(record) = batch.records.last() {
             self.last_fetched = Some(record.sequence_number.clone());
         }
         self.iterator = batch.next_iterator.clone();
-        Ok(if has_children {
+        Ok(if is_end {
             Answer::End(batch)
         } else {
             Answer::More(batch)

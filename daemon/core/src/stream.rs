@@ -111,6 +111,31 @@ pub struct Batch {
     pub child_shards: Vec<ChildShard>,
 }
 
+/// One event of a fan-out subscription to one shard.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Event {
+    /// The records, in the order of the shard. May be none.
+    pub records: Vec<StreamRecord>,
+    /// Where the next subscription begins, behind this event; `None` at the end of the shard. Can be beyond the last
+    /// record, and is no checkpoint.
+    pub continuation: Option<SequenceNumber>,
+    /// How far this event is behind the tip, in milliseconds.
+    pub millis_behind_latest: Option<i64>,
+    /// The shards that continue this one; non-empty exactly at the end.
+    pub child_shards: Vec<ChildShard>,
+}
+
+/// A registered consumer of a stream, as the service describes it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StreamConsumer {
+    /// Its ARN, with which subscriptions are made.
+    pub arn: String,
+    /// `ACTIVE`: it can be used.
+    pub is_active: bool,
+    /// `ConsumerStatus` as the service says it.
+    pub status: String,
+}
+
 /// An opaque place in a shard, valid for five minutes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ShardIterator(pub String);

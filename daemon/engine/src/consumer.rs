@@ -254,7 +254,7 @@ impl Consumer {
         };
         let checkpoint = lease.checkpoint.clone();
         let around = self.around.clone();
-        let mut fetch = Fetch::poll(
+        let mut fetch = Fetch::begin(
             around.stream.clone(),
             self.shard().clone(),
             &checkpoint,

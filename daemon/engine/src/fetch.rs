@@ -2,16 +2,21 @@
 //!
 //! Owns the reader's task and its bounds; decides nothing about pace or place (`core::fetch`) and never sees a child.
 
+mod fanout;
 mod polling;
+mod registration;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use multilangd_core::fetch::fanout::{EVENTS_MAX, Place};
 use multilangd_core::fetch::{Answer, PaceSettings, READ_AHEAD_BATCHES_MAX, ReadAhead};
 use multilangd_core::ids::{Position, ShardId};
 use multilangd_core::stream::Batch;
 use tokio::sync::{Notify, mpsc};
 use tokio::task::JoinHandle;
+
+pub use registration::{Registration, RegistrationSettings, WantedConsumer};
 
 use crate::clock::Clock;
 use crate::metrics::Metrics;
@@ -26,6 +31,8 @@ pub struct FetchSettings {
     pub records_max: u32,
     /// `initialPositionInStreamExtended`, in milliseconds since the epoch.
     pub timestamp_ms: Option<i64>,
+    /// By enhanced fan-out with this consumer; `None`: by polling.
+    pub fan_out: Option<Registration>,
 }
 
 /// Bytes of payload that wait in all shards of a worker together. Shards that catch up share it, so that a thousand
@@ -72,13 +79,26 @@ impl Waiting {
         }
     }
 
-    fn may_fetch(&self) -> bool {
-        let ahead = ReadAhead {
+    fn ahead(&self) -> ReadAhead {
+        ReadAhead {
             batches: self.batches.load(Ordering::Acquire),
             records: self.records.load(Ordering::Relaxed),
             bytes: self.bytes.load(Ordering::Relaxed),
-        };
-        ahead.may_fetch(self.worker.bytes(), self.worker.bytes_max)
+        }
+    }
+
+    fn may_fetch(&self) -> bool {
+        self.ahead().may_fetch(self.worker.bytes(), self.worker.bytes_max)
+    }
+
+    fn may_take_event(&self) -> bool {
+        self.ahead()
+            .may_take_event(self.worker.bytes(), self.worker.bytes_max)
+    }
+
+    fn may_subscribe(&self) -> bool {
+        self.ahead()
+            .may_subscribe(self.worker.bytes(), self.worker.bytes_max)
     }
 
     fn put(&self, batch: &Batch) {
@@ -121,8 +141,50 @@ pub struct Fetch {
 }
 
 impl Fetch {
-    /// Begins to read a shard by polling, at a checkpoint.
-    pub fn poll(
+    /// Begins to read a shard at a checkpoint, by fan-out or polling as the settings say.
+    pub fn begin(
+        stream: Arc<dyn Stream>,
+        shard: ShardId,
+        checkpoint: &Position,
+        settings: &FetchSettings,
+        worker: WorkerReadAhead,
+        clock: Clock,
+        metrics: Metrics,
+    ) -> Self {
+        match settings.fan_out.clone() {
+            None => Self::poll(stream, shard, checkpoint, settings, worker, clock, metrics),
+            Some(registration) => Self::fan_out(
+                registration,
+                shard,
+                checkpoint,
+                settings.timestamp_ms,
+                worker,
+                clock,
+            ),
+        }
+    }
+
+    fn fan_out(
+        registration: Registration,
+        shard: ShardId,
+        checkpoint: &Position,
+        timestamp_ms: Option<i64>,
+        worker: WorkerReadAhead,
+        clock: Clock,
+    ) -> Self {
+        let waiting = Arc::new(Waiting::new(worker));
+        // One more than the bound, so that the subscriber never waits inside a send.
+        let (sender, answers) = mpsc::channel(EVENTS_MAX + 1);
+        let place = Place::new(checkpoint, timestamp_ms);
+        let subscriber = fanout::Subscriber::new(registration, shard, place, sender, waiting.clone(), clock);
+        Self {
+            answers,
+            waiting,
+            reader: tokio::spawn(subscriber.run()),
+        }
+    }
+
+    fn poll(
         stream: Arc<dyn Stream>,
         shard: ShardId,
         checkpoint: &Position,

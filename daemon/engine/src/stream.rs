@@ -2,7 +2,7 @@
 
 use async_trait::async_trait;
 use multilangd_core::ids::ShardId;
-use multilangd_core::stream::{Batch, Shard, ShardFilter, ShardIterator, StartAt};
+use multilangd_core::stream::{Batch, Event, Shard, ShardFilter, ShardIterator, StartAt, StreamConsumer};
 
 use crate::retry::Retryable;
 
@@ -59,6 +59,45 @@ pub trait Stream: Send + Sync + 'static {
     async fn get_records(&self, iterator: &ShardIterator, records_max: u32) -> Result<Batch, StreamError>;
 }
 
+/// How a stream consumer is named.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ConsumerName<'a> {
+    /// By its own ARN.
+    Arn(&'a str),
+    /// By the stream's ARN and its name.
+    Of {
+        /// The stream's ARN.
+        stream_arn: &'a str,
+        /// Its name.
+        name: &'a str,
+    },
+}
+
+/// Enhanced fan-out of a stream. Every call is tried once, as with [`Stream`].
+#[async_trait]
+pub trait FanOut: Send + Sync + 'static {
+    /// `DescribeStreamConsumer`. `None`: there is none.
+    async fn find_consumer(&self, name: ConsumerName<'_>) -> Result<Option<StreamConsumer>, StreamError>;
+    /// `RegisterStreamConsumer`. [`StreamError::NotActive`]: there is one of this name by now.
+    async fn register_consumer(&self, stream_arn: &str, name: &str) -> Result<StreamConsumer, StreamError>;
+    /// `SubscribeToShard`. [`StreamError::NotActive`]: the last subscription is less than five seconds old.
+    async fn subscribe(
+        &self,
+        consumer_arn: &str,
+        shard: &ShardId,
+        start: &StartAt,
+    ) -> Result<Box<dyn Subscription>, StreamError>;
+}
+
+/// A subscription to a shard. Dropping it ends it.
+#[async_trait]
+pub trait Subscription: Send {
+    /// The next event; waits for it. `None`: the service ended the subscription in order.
+    /// [`StreamError::NotActive`]: another subscription took over. Nothing is read from the network while nobody waits
+    /// here. Not cancel-safe: a subscription whose wait was given up is to be dropped.
+    async fn next(&mut self) -> Result<Option<Event>, StreamError>;
+}
+
 /// Why a call to the stream failed, by what to do next.
 #[derive(Debug, thiserror::Error)]
 pub enum StreamError {
@@ -74,8 +113,8 @@ pub enum StreamError {
     /// No such stream, shard or consumer (`ResourceNotFoundException`).
     #[error("not found: {0}")]
     NotFound(String),
-    /// The stream is being created or deleted (`ResourceInUseException`).
-    #[error("the stream is not active: {0}")]
+    /// The stream is being created or deleted, or the consumer is subscribed already (`ResourceInUseException`).
+    #[error("in use or not active: {0}")]
     NotActive(String),
     /// Repeat: no answer, a broken answer, or a 5xx.
     #[error("no good answer from the stream: {0}")]
