@@ -8,6 +8,7 @@ pub mod credentials;
 pub mod dynamodb;
 mod expressions;
 pub mod failure;
+pub mod fanout;
 mod http;
 pub mod kinesis;
 mod values;

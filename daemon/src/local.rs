@@ -4,6 +4,7 @@
 
 use std::io::Write as _;
 use std::path::Path;
+use std::time::Duration;
 
 use multilangd_config::invocation;
 use multilangd_local::{Data, Limits, LocalError, LocalOptions, LocalServices, start};
@@ -28,6 +29,11 @@ pub fn options(services: &invocation::LocalServices) -> LocalOptions {
             Limits::None
         },
         region: LOCAL_REGION.to_owned(),
+        subscription_life: services
+            .subscription_life_secs
+            .map_or(LocalOptions::default().subscription_life, |secs| {
+                Duration::from_secs(secs.into())
+            }),
         ..LocalOptions::default()
     }
 }

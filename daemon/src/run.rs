@@ -6,11 +6,12 @@ use std::sync::Arc;
 
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD as STANDARD;
-use multilangd_config::config::MetricsLevel;
+use multilangd_config::config::{MetricsLevel, Retrieval};
 use multilangd_config::{Config, Effective, Loaded, Origin};
 use multilangd_core::ids::WorkerId;
 use multilangd_engine::child::{ChildCommand, kill_all};
 use multilangd_engine::clock::Clock;
+use multilangd_engine::fetch::Registration;
 use multilangd_engine::leases::StartError;
 use multilangd_engine::metrics::Sink;
 use multilangd_engine::retry::{Patience, retry};
@@ -103,9 +104,23 @@ async fn work(config: &Config, local: Option<&Endpoints>, stop: &CancellationTok
     let Ok(arn) = description else {
         return EXIT_FAILED;
     };
-    let consumer_id = arn.map(|arn| consumer_id(&worlds.table_arn(&config.table_name, &arn)));
+    let consumer_id = arn
+        .as_ref()
+        .map(|arn| consumer_id(&worlds.table_arn(&config.table_name, arn)));
+    let stream: Arc<dyn Stream> = Arc::new(worlds.stream(consumer_id.as_deref()));
+    let fan_out = match &config.retrieval {
+        Retrieval::Polling => None,
+        Retrieval::Fanout(fan_out) => Some(Registration::new(
+            Arc::new(worlds.fan_out(consumer_id.as_deref())),
+            stream.clone(),
+            worlds.consumer(fan_out, arn.as_deref()),
+            wiring::registration_settings(fan_out),
+            clock.clone(),
+        )),
+    };
     let outside = Outside {
-        stream: Arc::new(worlds.stream(consumer_id.as_deref())),
+        stream,
+        fan_out,
         leases: Arc::new(worlds.table(&config.table_name, LEASE_KEY)),
         legacy_coordinator: Arc::new(
             worlds.table(&config.coordination.coordinator_state_table_name, COORDINATOR_KEY),

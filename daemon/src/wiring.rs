@@ -5,7 +5,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use multilangd_config::config::{ClientVersion, InitialPosition as Initial, MetricsLevel, Retrieval};
+use multilangd_config::config::{ClientVersion, Fanout, InitialPosition as Initial, MetricsLevel};
 use multilangd_config::{Config, LogLevel};
 use multilangd_core::assignment::AssignmentSettings;
 use multilangd_core::fetch::PaceSettings;
@@ -15,7 +15,7 @@ use multilangd_core::shards::InitialPosition;
 use multilangd_engine::child::{SessionSettings, Spawn};
 use multilangd_engine::clock::Clock;
 use multilangd_engine::consumer::{ConsumerSettings, Surroundings};
-use multilangd_engine::fetch::{FetchSettings, WorkerReadAhead};
+use multilangd_engine::fetch::{FetchSettings, Registration, RegistrationSettings, WorkerReadAhead};
 use multilangd_engine::leases::{LeaseSettings, Leases, StartError};
 use multilangd_engine::metrics::{Metrics, Sink};
 use multilangd_engine::platform::Host;
@@ -40,6 +40,8 @@ const SUMMARY_INTERVAL: Duration = Duration::from_secs(60);
 pub struct Outside {
     /// The stream.
     pub stream: Arc<dyn Stream>,
+    /// The consumer to subscribe with; `None`: polling.
+    pub fan_out: Option<Registration>,
     /// The lease table.
     pub leases: Arc<dyn Table>,
     /// `<application>-CoordinatorState`, which only fleets of KCL 3.0-3.4 have.
@@ -129,7 +131,7 @@ async fn start_and_run(
         shards: shards.clone(),
         clock: outside.clock,
         read_ahead: WorkerReadAhead::new(READ_AHEAD_BYTES_MAX),
-        settings: Arc::new(consumer_settings(config)),
+        settings: Arc::new(consumer_settings(config, outside.fan_out)),
     };
     // The worker runs while the first leases are being created: another worker may be the one to create them.
     let worker = Worker::new(around, worker_settings(config));
@@ -151,12 +153,6 @@ async fn start_and_run(
 }
 
 fn warn_about_what_is_not_there(config: &Config) {
-    if let Retrieval::Fanout(_) = config.retrieval {
-        warn!(
-            "enhanced fan-out is not there yet: polling instead, which shares the shards' 2 MB/s and 5 calls/s with other \
-             readers; set retrievalMode = POLLING to say that this is meant"
-        );
-    }
     if config.coordination.client_version != ClientVersion::V3x {
         warn!(
             "clientVersionConfig: the 2.x-compatible modes are not there yet; this worker plays by the rules of 3.x and must \
@@ -239,7 +235,17 @@ fn shard_settings(config: &Config) -> ShardSettings {
     }
 }
 
-fn consumer_settings(config: &Config) -> ConsumerSettings {
+/// How patiently the stream consumer is registered.
+pub fn registration_settings(fan_out: &Fanout) -> RegistrationSettings {
+    RegistrationSettings {
+        describe_stream_tries_max: fan_out.describe_stream_summary_attempts_max,
+        describe_consumer_tries_max: fan_out.describe_stream_consumer_attempts_max,
+        register_tries_max: fan_out.register_stream_consumer_attempts_max,
+        backoff: fan_out.retry_backoff,
+    }
+}
+
+fn consumer_settings(config: &Config, fan_out: Option<Registration>) -> ConsumerSettings {
     let timestamp_ms = match config.initial_position {
         Initial::AtTimestamp { epoch_seconds } => Some(epoch_seconds.saturating_mul(1000)),
         Initial::Latest | Initial::TrimHorizon => None,
@@ -252,6 +258,7 @@ fn consumer_settings(config: &Config) -> ConsumerSettings {
             },
             records_max: config.polling.records_max,
             timestamp_ms,
+            fan_out,
         },
         session: SessionSettings {
             line_bytes_max: config.child.line_bytes_max,

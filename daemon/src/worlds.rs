@@ -2,13 +2,15 @@
 //!
 //! Owns no decision: only what is connected to what.
 
-use multilangd_config::config::MetricsLevel;
+use multilangd_config::config::{Fanout, MetricsLevel};
 use multilangd_config::{ClientConfig, Config};
+use multilangd_engine::fetch::WantedConsumer;
 
 use crate::aws::client::{Aws, NoRegion, Service, ServiceSettings, Signing, UserAgent};
 use crate::aws::cloudwatch::{self, CloudWatch};
 use crate::aws::credentials::{Surroundings, dummy, signing};
 use crate::aws::dynamodb::{self, DynamoDbTable};
+use crate::aws::fanout::{self, KinesisFanOut};
 use crate::aws::kinesis::{self, KinesisStream};
 use crate::endpoints::Endpoints;
 
@@ -24,6 +26,7 @@ pub struct Worlds {
     cloudwatch: Option<Service>,
     stream_name: String,
     stream_arn: Option<String>,
+    is_local: bool,
     language: Option<String>,
 }
 
@@ -65,6 +68,7 @@ impl Worlds {
                 .as_ref()
                 .filter(|_| local.is_none())
                 .map(|arn| arn.text.clone()),
+            is_local: local.is_some(),
             language: config.processing_language.clone(),
         })
     }
@@ -79,6 +83,28 @@ impl Worlds {
             self.stream_arn.clone(),
             self.kinesis.place.clone(),
         )
+    }
+
+    /// Enhanced fan-out of the stream.
+    pub fn fan_out(&self, consumer_id: Option<&str>) -> KinesisFanOut {
+        let agent = UserAgent::new(consumer_id, self.language.as_deref());
+        let service = self.kinesis.clone();
+        let list = service.kinesis(kinesis::LIST_TIMEOUT, &agent);
+        KinesisFanOut::new(self.stream(consumer_id), list, move || {
+            service.subscriptions(fanout::SUBSCRIBE_TIMEOUT, &agent)
+        })
+    }
+
+    /// Which consumer to subscribe with. `stream_arn`: as the service said it.
+    pub fn consumer(&self, fan_out: &Fanout, stream_arn: Option<&str>) -> WantedConsumer {
+        match &fan_out.consumer_arn {
+            // Local services know no consumer of another place.
+            Some(arn) if !self.is_local => WantedConsumer::Arn(arn.clone()),
+            Some(_) | None => WantedConsumer::Named {
+                name: fan_out.consumer_name.clone(),
+                stream_arn: stream_arn.map(str::to_owned).or_else(|| self.stream_arn.clone()),
+            },
+        }
     }
 
     /// A table with this key attribute.

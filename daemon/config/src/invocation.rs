@@ -133,6 +133,8 @@ pub struct LocalServices {
     pub dynamodb_port: u16,
     /// `--limits aws`: the limits of the real Kinesis per shard.
     pub aws_limits: bool,
+    /// `--subscription-life`: seconds after which a subscription of enhanced fan-out ends; `None`: as AWS.
+    pub subscription_life_secs: Option<u32>,
 }
 
 /// Where local services keep their data.
@@ -170,6 +172,7 @@ const SERVICES: &[Opt] = &[
     Opt::flag(&["--memory"]),
     Opt::value(&["--data"]),
     Opt::value(&["--limits"]),
+    Opt::value(&["--subscription-life"]),
     Opt::value(&["--kinesis-port"]),
     Opt::value(&["--dynamodb-port"]),
 ];
@@ -412,6 +415,7 @@ fn services(words: &Words) -> Result<LocalServices, UsageError> {
         kinesis_port: u16::try_from(kinesis_port).unwrap_or(0),
         dynamodb_port: u16::try_from(dynamodb_port).unwrap_or(0),
         aws_limits,
+        subscription_life_secs: words.number("--subscription-life", 1..=86_400)?,
     })
 }
 

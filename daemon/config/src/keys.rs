@@ -371,7 +371,7 @@ pub static SECTIONS: &[Section] = &[
     },
     Section {
         title: "Retrieval",
-        intro: "`retrievalMode = DEFAULT` keeps the rule of the Java daemon: polling if any of `maxRecords`, `idleTimeBetweenReadsInMillis`, `millisBehindLatestThresholdForReducedTps`, `retryGetRecordsInSeconds` or `maxGetRecordsThreadPool` is set (numbers of the first three other than 0), else enhanced fan-out. This version does not do fan-out yet: where it is chosen, the daemon polls and says so; the `fanoutConfig` keys are read and checked.",
+        intro: "`retrievalMode = DEFAULT` keeps the rule of the Java daemon: polling if any of `maxRecords`, `idleTimeBetweenReadsInMillis`, `millisBehindLatestThresholdForReducedTps`, `retryGetRecordsInSeconds` or `maxGetRecordsThreadPool` is set (numbers of the first three other than 0), else enhanced fan-out. Fan-out costs extra, for each shard and hour and for what is read; one log line at the start says which of the two runs, and why. With `run --local`, `fanoutConfig.consumerArn` is left aside.",
         keys: &[
             key("retrievalMode", Constant(RETRIEVAL_MODES), TextDefault("DEFAULT"), Honoured,
                 "how records are fetched"),

@@ -12,6 +12,7 @@ use aws_config::meta::region::RegionProviderChain;
 use aws_config::profile::ProfileFileRegionProvider;
 use aws_config::provider_config::ProviderConfig;
 use aws_config::retry::RetryConfig;
+use aws_config::stalled_stream_protection::StalledStreamProtectionConfig;
 use aws_config::timeout::TimeoutConfig;
 use aws_config::{BehaviorVersion, Region, SdkConfig};
 use aws_credential_types::provider::SharedCredentialsProvider;
@@ -193,6 +194,18 @@ impl Service {
         if self.unsigned {
             config.set_allow_no_auth();
         }
+        aws_sdk_kinesis::Client::from_conf(config.build())
+    }
+
+    /// A Kinesis client with connections of its own, for subscriptions: `timeout` is for their beginning, then they may
+    /// be silent.
+    pub fn subscriptions(&self, timeout: Duration, agent: &UserAgent) -> aws_sdk_kinesis::Client {
+        let config = self
+            .kinesis(timeout, agent)
+            .config()
+            .to_builder()
+            .http_client(http_client())
+            .stalled_stream_protection(StalledStreamProtectionConfig::disabled());
         aws_sdk_kinesis::Client::from_conf(config.build())
     }
 

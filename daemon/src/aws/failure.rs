@@ -101,6 +101,14 @@ impl Failure {
         Self::plain(what, message, reaction)
     }
 
+    /// An exception inside an event stream. `code`: `None` for one that this program does not know.
+    pub fn of_event(operation: &'static str, place: &str, code: Option<&str>, message: Option<&str>) -> Self {
+        // Events carry no status. One that nobody knows is worth another try.
+        let status = if code.is_some() { 400 } else { 500 };
+        let what = format!("{operation} on {place}");
+        Self::of_answer(what, "kinesis", operation, status, code, message, None)
+    }
+
     /// An answer that breaks the service's contract.
     pub fn broken(operation: &str, place: &str, message: impl Into<String>) -> Self {
         Self::plain(

@@ -48,18 +48,27 @@ impl KinesisStream {
         }
     }
 
-    fn error<E>(&self, operation: &'static str, error: &SdkError<E, HttpResponse>) -> StreamError
+    /// The endpoint, for errors.
+    pub(super) fn place(&self) -> &str {
+        &self.place
+    }
+
+    pub(super) fn error<E>(&self, operation: &'static str, error: &SdkError<E, HttpResponse>) -> StreamError
     where
         E: std::error::Error + ProvideErrorMetadata + 'static,
     {
         translate(Failure::of(error, "kinesis", operation, &self.place))
     }
 
-    fn broken(&self, operation: &'static str, message: impl Into<String>) -> StreamError {
+    pub(super) fn broken(&self, operation: &'static str, message: impl Into<String>) -> StreamError {
         StreamError::Unavailable(Box::new(Failure::broken(operation, &self.place, message)))
     }
 
-    fn sequence_number(&self, operation: &'static str, text: &str) -> Result<SequenceNumber, StreamError> {
+    pub(super) fn sequence_number(
+        &self,
+        operation: &'static str,
+        text: &str,
+    ) -> Result<SequenceNumber, StreamError> {
         SequenceNumber::parse(text)
             .ok_or_else(|| self.broken(operation, format!("'{text}' is no sequence number")))
     }
@@ -99,37 +108,49 @@ impl KinesisStream {
         })
     }
 
-    fn batch(&self, answer: GetRecordsOutput) -> Result<Batch, StreamError> {
-        const OPERATION: &str = "GetRecords";
-        let records = answer
-            .records
+    pub(super) fn records(
+        &self,
+        operation: &'static str,
+        records: Vec<types::Record>,
+    ) -> Result<Vec<StreamRecord>, StreamError> {
+        records
             .into_iter()
             .map(|record| {
                 Ok(StreamRecord {
-                    sequence_number: self.sequence_number(OPERATION, &record.sequence_number)?,
+                    sequence_number: self.sequence_number(operation, &record.sequence_number)?,
                     partition_key: record.partition_key.unwrap_or_default(),
                     data: Bytes::from(record.data.into_inner()),
                     approximate_arrival_ms: record.approximate_arrival_timestamp.as_ref().map(nearest_ms),
                 })
             })
-            .collect::<Result<_, StreamError>>()?;
-        let child_shards = answer
-            .child_shards
+            .collect()
+    }
+
+    pub(super) fn child_shards(
+        &self,
+        operation: &'static str,
+        child_shards: Option<Vec<types::ChildShard>>,
+    ) -> Result<Vec<ChildShard>, StreamError> {
+        child_shards
             .unwrap_or_default()
             .into_iter()
             .map(|child| {
                 Ok(ChildShard {
-                    hash_range: self.hash_range(OPERATION, child.hash_key_range.as_ref())?,
+                    hash_range: self.hash_range(operation, child.hash_key_range.as_ref())?,
                     id: child.shard_id.into(),
                     parents: child.parent_shards.into_iter().map(ShardId::from).collect(),
                 })
             })
-            .collect::<Result<_, StreamError>>()?;
+            .collect()
+    }
+
+    fn batch(&self, answer: GetRecordsOutput) -> Result<Batch, StreamError> {
+        const OPERATION: &str = "GetRecords";
         Ok(Batch {
-            records,
+            records: self.records(OPERATION, answer.records)?,
             next_iterator: answer.next_shard_iterator.map(ShardIterator),
             millis_behind_latest: answer.millis_behind_latest,
-            child_shards,
+            child_shards: self.child_shards(OPERATION, answer.child_shards)?,
         })
     }
 }
@@ -244,7 +265,7 @@ impl Stream for KinesisStream {
 }
 
 impl KinesisStream {
-    fn unsendable(
+    pub(super) fn unsendable(
         &self,
         operation: &'static str,
         error: &aws_smithy_types::error::operation::BuildError,
@@ -277,7 +298,7 @@ fn shard_filter(
     .build()
 }
 
-fn translate(failure: Failure) -> StreamError {
+pub(super) fn translate(failure: Failure) -> StreamError {
     match failure.code.as_deref().unwrap_or_default() {
         "ExpiredIteratorException" => StreamError::ExpiredIterator,
         "InvalidArgumentException" | "ExpiredNextTokenException" => {

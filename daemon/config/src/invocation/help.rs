@@ -80,6 +80,7 @@ usage: multilangd [run] [options] APP.properties
   --memory                       with --local: keep no data
   --data DIR                     with --local: keep data here (default: .multilangd)
   --limits aws                   with --local: the limits of the real Kinesis per shard
+  --subscription-life SECONDS    with --local: of enhanced fan-out (default: 300)
   --kinesis-port N               with --local: default 0, a free port
   --dynamodb-port N              with --local: default 0, a free port
 
@@ -108,6 +109,8 @@ ready.
   --memory                       keep no data
   --data DIR                     keep data here (default: .multilangd)
   --limits aws                   the limits of the real Kinesis per shard
+  --subscription-life SECONDS    a subscription of enhanced fan-out ends after this (default:
+                                 300, as on AWS)
   --kinesis-port N               default 0, a free port
   --dynamodb-port N              default 0, a free port
   --log-level LEVEL, --log-format FORMAT, --json
