@@ -409,6 +409,12 @@ impl Application {
         self
     }
 
+    /// Takes a property out again.
+    pub fn without(mut self, key: &str) -> Self {
+        self.lines.retain(|line| !line.starts_with(&format!("{key} ")));
+        self
+    }
+
     /// Sets how the noting child behaves; see `processors/record.py`.
     pub fn behaving(mut self, behaviours: &str) -> Self {
         for line in &mut self.lines {
