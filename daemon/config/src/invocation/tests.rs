@@ -156,13 +156,15 @@ fn words_after_the_main_class_are_no_commands() {
 
 #[test]
 fn local_services_have_options() {
-    let run =
-        run_of("run --local --data d --limits aws --kinesis-port 4567 --dynamodb-port 8000 app.properties");
+    let run = run_of(
+        "run --local --data d --limits aws --subscription-life 6 --kinesis-port 4567 --dynamodb-port 8000 app.properties",
+    );
     let expected = LocalServices {
         data: Data::Directory("d".into()),
         kinesis_port: 4567,
         dynamodb_port: 8000,
         aws_limits: true,
+        subscription_life_secs: Some(6),
     };
     assert_eq!(run.local, Some(expected));
     assert_eq!(
