@@ -92,6 +92,8 @@ pub struct Seen {
     pub is_free: bool,
     /// A hand-off is under way, and must not be disturbed yet.
     pub is_blocked: bool,
+    /// It was given to its owner before our eyes, and was not renewed since: the owner may not know yet.
+    pub is_new: bool,
     /// When its counter was last seen to rise; `None`: never, it had no owner.
     pub renewed: Option<Instant>,
 }

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use multilangd_core::assignment::{AssignmentSettings, Move, Observations, Scanned, View, plan};
+use multilangd_core::assignment::{AssignmentSettings, Move, Observations, Scanned, Seen, View, plan};
 use multilangd_core::ids::{ShardId, WorkerId};
 use multilangd_core::metrics::{Call, Metric, Of, Operation, fleet_min_support_code};
 use multilangd_core::worker_metrics::WorkerMetrics;
@@ -125,9 +125,14 @@ impl Assignment {
             ended: Instant::now().into_std(),
             ended_s: self.clock.epoch_ms() / 1000,
         };
-        memory
+        let view = memory
             .observations
-            .look(scanned, self.receiver().as_ref(), &self.settings)
+            .look(scanned, self.receiver().as_ref(), &self.settings);
+        let is_ours = |seen: &Seen| seen.is_new && seen.lease.can_be_adopted_by(&self.me);
+        if view.leases.iter().any(is_ours) {
+            self.signals.discover.notify_one();
+        }
+        view
     }
 
     /// Looks, plans, writes. Returns when to look again.
@@ -170,8 +175,10 @@ impl Assignment {
         let balance_interval = self.settings.interval * self.settings.balance_every.max(1);
         let is_new = !workers.is_subset(&memory.workers);
         let balance = is_new || memory.balanced.is_none_or(|last| now >= last + balance_interval);
+        // What its owner has not found yet cannot be moved: that is made up for as soon as it has.
+        let is_complete = view.leases.iter().all(|seen| seen.is_free || !seen.is_new);
         if balance {
-            memory.balanced = Some(now);
+            memory.balanced = is_complete.then_some(now);
         }
         if workers != memory.workers {
             info!(
@@ -265,7 +272,7 @@ impl Assignment {
                     }
                     memory
                         .observations
-                        .moved(&lease, &self.settings, Instant::now().into_std());
+                        .moved(&lease, &self.me, &self.settings, Instant::now().into_std());
                     if lease.can_be_adopted_by(&self.me) {
                         won.push((lease, sent));
                     } else if lease.hand_over_to(&self.me).is_some() {

@@ -258,12 +258,13 @@ impl<'a> Fleet<'a> {
         chosen
     }
 
-    /// The leases of a worker that may be moved: not free (those were just assigned), not in a hand-off.
+    /// The leases of a worker that may be moved: not free (those were just assigned), not in a hand-off, and known to
+    /// their owner. One that has not found its lease yet would never answer, and the lease would have to expire first.
     fn movable(&self, worker: WorkerIndex) -> Vec<LeaseIndex> {
         let is_movable = |lease: &&LeaseIndex| {
             let seen = &self.view.leases[**lease];
             let is_its_own = seen.lease.owner.as_ref() == Some(&self.view.workers[worker].worker);
-            !seen.is_free && seen.lease.checkpoint_owner.is_none() && is_its_own
+            !seen.is_free && !seen.is_new && seen.lease.checkpoint_owner.is_none() && is_its_own
         };
         self.workers[worker]
             .leases

@@ -84,8 +84,8 @@ impl Observations {
         View { leases, workers }
     }
 
-    /// A lease was written by us as it now is: its owner has an interval's time to find it.
-    pub fn moved(&mut self, lease: &Lease, settings: &AssignmentSettings, now: Instant) {
+    /// A lease was written by us (`me`) as it now is: its owner has an interval's time to find it, unless it is us.
+    pub fn moved(&mut self, lease: &Lease, me: &WorkerId, settings: &AssignmentSettings, now: Instant) {
         let pending = lease.checkpoint_owner.is_some();
         let before = self.leases.get(&lease.key);
         let observed = Observed {
@@ -97,7 +97,7 @@ impl Observations {
             } else {
                 Some(now)
             },
-            is_new: !pending,
+            is_new: !pending && lease.owner.as_ref() != Some(me),
             is_proven: pending && before.is_some_and(|before| before.is_proven),
             unowned_since: None,
             hand_off_deadline: pending.then(|| now + settings.hand_off_timeout + settings.failover),
@@ -185,6 +185,7 @@ impl Observations {
             lease,
             is_free,
             is_blocked,
+            is_new: observed.is_some_and(|observed| observed.is_new),
             renewed,
         }
     }

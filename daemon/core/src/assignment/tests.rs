@@ -153,6 +153,19 @@ fn an_overloaded_worker_is_asked_to_hand_a_lease_over() {
 }
 
 #[test]
+fn a_lease_that_its_owner_has_not_found_yet_is_not_handed_over() {
+    let mut table = table("s1 s2", "a b");
+    table.look(0, None);
+    table.assign("s1", "a", 100);
+    table.assign("s2", "a", 100);
+    table.leases[0].throughput_kbps = Some(50.0);
+    table.leases[1].throughput_kbps = Some(50.0);
+    assert!(table.balance(200).is_empty());
+    table.renew("a");
+    assert_eq!(table.balance(300).len(), 1);
+}
+
+#[test]
 fn leases_without_throughput_are_balanced_by_their_number() {
     let mut table = table("s1=a s2=a s3=a s4=a", "a b");
     assert_eq!(table.balance(0).len(), 2);
@@ -379,7 +392,11 @@ impl Table {
             .unwrap();
         lease.owner = Some(to.into());
         lease.counter += 1;
-        self.memory
-            .moved(lease, &self.settings, self.start + Duration::from_millis(at_ms));
+        self.memory.moved(
+            lease,
+            &"leader".into(),
+            &self.settings,
+            self.start + Duration::from_millis(at_ms),
+        );
     }
 }
