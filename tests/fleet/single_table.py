@@ -74,10 +74,14 @@ def lead(fleet, ours=OURS):
 
 
 def leave(fleet):
-    """Java workers that stop beside a Java leader, until one of them complains about it."""
+    """Java workers that stop beside a Java leader, just when a shard of theirs has ended: what they complain about then."""
     fleet.join(SINGLE_TABLE, "java-1", fleet.shards)
-    for n in range(2, 7):
-        fleet.stop(fleet.join(SINGLE_TABLE, f"java-{n}"), PATIENCE)
+    for name in ("java-2", "java-3"):
+        worker = fleet.join(SINGLE_TABLE, name)
+        shard = fleet.owned(worker)[0]
+        fleet.stream.split(int(shard[-12:]))
+        fleet.until(f"{shard} has ended", 30, lambda: ("shardEnded", shard) in {(e[4], e[3]) for e in fleet.notes.look().events})
+        fleet.stop(worker, PATIENCE)
 
 
 def deaf(fleet):
