@@ -109,8 +109,7 @@ ready.
   --memory                       keep no data
   --data DIR                     keep data here (default: .multilangd)
   --limits aws                   the limits of the real Kinesis per shard
-  --subscription-life SECONDS    a subscription of enhanced fan-out ends after this (default:
-                                 300, as on AWS)
+  --subscription-life SECONDS    of enhanced fan-out (default: 300, as on AWS)
   --kinesis-port N               default 0, a free port
   --dynamodb-port N              default 0, a free port
   --log-level LEVEL, --log-format FORMAT, --json
