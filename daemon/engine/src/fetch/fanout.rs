@@ -213,3 +213,6 @@ impl Subscriber {
         After::Done
     }
 }
+
+#[cfg(test)]
+mod tests;
