@@ -9,10 +9,12 @@ use base64::prelude::BASE64_STANDARD as STANDARD;
 use multilangd_config::config::{MetricsLevel, Retrieval};
 use multilangd_config::{Config, Effective, Loaded, Origin};
 use multilangd_core::ids::WorkerId;
+use multilangd_core::leases::LEASE_KEY;
+use multilangd_core::table_migration::{COORDINATOR_KEY, METRICS_KEY};
 use multilangd_engine::child::{ChildCommand, kill_all};
 use multilangd_engine::clock::Clock;
 use multilangd_engine::fetch::Registration;
-use multilangd_engine::leases::StartError;
+use multilangd_engine::leases::{LegacyTables, StartError};
 use multilangd_engine::metrics::Sink;
 use multilangd_engine::retry::{Patience, retry};
 use multilangd_engine::stream::{Stream, StreamError};
@@ -31,10 +33,6 @@ use crate::worlds::Worlds;
 const EXIT_DONE: u8 = 0;
 /// A child failed, or the daemon cannot work (`protocol.md 11.2`).
 const EXIT_FAILED: u8 = 1;
-/// The lease table's key (`leasing.md 1.1`).
-const LEASE_KEY: &str = "leaseKey";
-/// The key of Java's separate table for the lock (`leasing.md 5.1`).
-const COORDINATOR_KEY: &str = "key";
 
 /// Whether the program of `executableName` is there. Java finds out at the first lease.
 pub fn find_program(loaded: &Loaded) -> Result<(), String> {
@@ -122,9 +120,12 @@ async fn work(config: &Config, local: Option<&Endpoints>, stop: &CancellationTok
         stream,
         fan_out,
         leases: Arc::new(worlds.table(&config.table_name, LEASE_KEY)),
-        legacy_coordinator: Arc::new(
-            worlds.table(&config.coordination.coordinator_state_table_name, COORDINATOR_KEY),
-        ),
+        legacy: LegacyTables {
+            coordinator: Arc::new(
+                worlds.table(&config.coordination.coordinator_state_table_name, COORDINATOR_KEY),
+            ),
+            metrics: Arc::new(worlds.table(&config.coordination.worker_metrics_table_name, METRICS_KEY)),
+        },
         spawn: Arc::new(command),
         clock,
         metrics: metrics(&worlds, config, local.is_some()),

@@ -8,6 +8,7 @@ use std::time::Duration;
 use multilangd_config::config::{ClientVersion, Fanout, InitialPosition as Initial, MetricsLevel};
 use multilangd_config::{Config, LogLevel};
 use multilangd_core::assignment::AssignmentSettings;
+use multilangd_core::client_version::Configured;
 use multilangd_core::fetch::PaceSettings;
 use multilangd_core::ids::WorkerId;
 use multilangd_core::metrics::{EnabledDimensions, Level as Wanted, Metric, MetricsSettings, Of, Operation};
@@ -16,7 +17,7 @@ use multilangd_engine::child::{SessionSettings, Spawn};
 use multilangd_engine::clock::Clock;
 use multilangd_engine::consumer::{ConsumerSettings, Surroundings};
 use multilangd_engine::fetch::{FetchSettings, Registration, RegistrationSettings, WorkerReadAhead};
-use multilangd_engine::leases::{LeaseSettings, Leases, StartError};
+use multilangd_engine::leases::{LeaseSettings, Leases, LegacyTables, StartError};
 use multilangd_engine::metrics::{Metrics, Sink};
 use multilangd_engine::platform::Host;
 use multilangd_engine::retry::Patience;
@@ -26,7 +27,7 @@ use multilangd_engine::table::{Table, TableSettings};
 use multilangd_engine::worker::{Exit, Worker, WorkerSettings};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
-use tracing::{Level, warn};
+use tracing::Level;
 
 use crate::host::ThisHost;
 
@@ -44,8 +45,8 @@ pub struct Outside {
     pub fan_out: Option<Registration>,
     /// The lease table.
     pub leases: Arc<dyn Table>,
-    /// `<application>-CoordinatorState`, which only fleets of KCL 3.0-3.4 have.
-    pub legacy_coordinator: Arc<dyn Table>,
+    /// The tables that only fleets of KCL 3.0-3.4 have.
+    pub legacy: LegacyTables,
     /// Who starts children.
     pub spawn: Arc<dyn Spawn>,
     /// Time.
@@ -105,9 +106,8 @@ async fn start_and_run(
             is_started,
         );
     };
-    warn_about_what_is_not_there(config);
     let settings = LeaseSettings {
-        legacy_coordinator: Some(outside.legacy_coordinator),
+        legacy: Some(outside.legacy),
         metrics: metrics.clone(),
         ..lease_settings(config, worker)
     };
@@ -152,15 +152,6 @@ async fn start_and_run(
     Ok(working.await)
 }
 
-fn warn_about_what_is_not_there(config: &Config) {
-    if config.coordination.client_version != ClientVersion::V3x {
-        warn!(
-            "clientVersionConfig: the 2.x-compatible modes are not there yet; this worker plays by the rules of 3.x and must \
-             not join a fleet of 2.x workers"
-        );
-    }
-}
-
 fn lease_settings(config: &Config, worker: WorkerId) -> LeaseSettings {
     let (leases, balancing) = (&config.leases, &config.balancing);
     LeaseSettings {
@@ -170,6 +161,15 @@ fn lease_settings(config: &Config, worker: WorkerId) -> LeaseSettings {
         },
         point_in_time_recovery: leases.point_in_time_recovery,
         scan_segments: leases.scan_segments,
+        client_version: match config.coordination.client_version {
+            ClientVersion::V3x => Configured::V3,
+            ClientVersion::CompatibleWith2x => Configured::CompatibleWith2,
+            ClientVersion::CompatibleWith2xPhase1 => Configured::Phase1,
+        },
+        steal_max: leases.steal_at_once_max as usize,
+        priority: leases.priority_assignment,
+        migrate: config.coordination.migrate_to_lease_table,
+        migration_bake: config.coordination.migration_bake_time,
         assignment: AssignmentSettings {
             failover: leases.failover_time,
             interval: leases.assignment_interval,

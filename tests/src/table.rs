@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use multilangd_core::table::{Action, Item, Value, Write};
+use multilangd_core::table::{Action, Item, Part, Transaction, Value, Write};
 use multilangd_engine::table::{Rows, ScanPage, Table, TableDescription, TableError, TableSettings};
 use tokio::time::{Instant, sleep};
 
@@ -22,6 +22,8 @@ pub enum Call {
     Get(String),
     /// A write.
     Write(Write),
+    /// `TransactWriteItems`.
+    Transact(Transaction),
     /// `Scan`.
     Scan,
     /// `Query` on the owner index.
@@ -34,7 +36,7 @@ impl Call {
         match self {
             Self::Get(about) => about == key,
             Self::Write(write) => write.key("leaseKey") == Some(key),
-            Self::Describe | Self::Create | Self::Scan | Self::Query => false,
+            Self::Describe | Self::Create | Self::Transact(_) | Self::Scan | Self::Query => false,
         }
     }
 }
@@ -65,6 +67,8 @@ pub struct FakeTable {
     name: String,
     key_name: &'static str,
     state: Arc<Mutex<State>>,
+    /// The other tables that a transaction may write to.
+    beside: Mutex<Vec<Arc<FakeTable>>>,
 }
 
 struct State {
@@ -90,9 +94,15 @@ struct State {
 impl FakeTable {
     /// A table that nobody has created yet.
     pub fn absent(name: &str) -> Arc<Self> {
+        Self::absent_with_key(name, "leaseKey")
+    }
+
+    /// The same, with another key.
+    pub fn absent_with_key(name: &str, key_name: &'static str) -> Arc<Self> {
         Arc::new(Self {
             name: name.to_owned(),
-            key_name: "leaseKey",
+            key_name,
+            beside: Mutex::default(),
             state: Arc::new(Mutex::new(State {
                 usable_at: None,
                 index_at: None,
@@ -121,6 +131,26 @@ impl FakeTable {
             state.index_at = Some(Instant::now());
         });
         table
+    }
+
+    /// A table with another key that is there, without an index.
+    pub fn existing_with_key(name: &str, key_name: &'static str) -> Arc<Self> {
+        let table = Self::absent_with_key(name, key_name);
+        table.with(|state| state.usable_at = Some(Instant::now()));
+        table
+    }
+
+    /// This table's transactions may write to the other one, too.
+    pub fn put_beside(&self, other: Arc<Self>) {
+        self.beside
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .push(other);
+    }
+
+    /// The index is deleted behind everybody's back, as a roll-back to 2.x does.
+    pub fn delete_index(&self) {
+        self.with(|state| state.index_at = None);
     }
 
     /// Every call takes this long; 5 ms unless set.
@@ -279,6 +309,49 @@ impl FakeTable {
         };
         pause(latency - latency / 2).await;
         answer
+    }
+}
+
+impl FakeTable {
+    /// Everything is checked before anything is written. This table is locked already.
+    fn transact_now(
+        &self,
+        own: &mut State,
+        beside: &[Arc<FakeTable>],
+        transaction: &Transaction,
+    ) -> Result<(), TableError> {
+        for is_checked in [false, true] {
+            for (place, part) in transaction {
+                let mut other = None;
+                let (state, key_name) = if place.table == self.name {
+                    (&mut *own, self.key_name)
+                } else {
+                    let table = beside.iter().find(|table| table.name == place.table);
+                    let table = table.ok_or_else(|| TableError::Missing(place.table.clone()))?;
+                    (&mut **other.insert(lock(&table.state)), table.key_name)
+                };
+                state.must_be_usable(&place.table)?;
+                match part {
+                    Part::Write(write) if is_checked => drop(state.apply(write, key_name)?),
+                    Part::Write(write) => {
+                        let row = write.key(key_name).and_then(|key| state.rows.get(key));
+                        if !write.may_apply(row) {
+                            return Err(TableError::Conflict(None));
+                        }
+                    }
+                    Part::Check { key, conditions } => {
+                        let check = Write::Delete {
+                            key: key.clone(),
+                            conditions: conditions.clone(),
+                        };
+                        if !check.may_apply(state.rows.get(key)) {
+                            return Err(TableError::Conflict(None));
+                        }
+                    }
+                }
+            }
+        }
+        Ok(())
     }
 }
 
@@ -478,6 +551,13 @@ impl Table for FakeTable {
             state.must_be_usable(&self.name)?;
             state.apply(write, self.key_name)
         };
+        self.go_on(fault, latency, act).await
+    }
+
+    async fn transact(&self, transaction: &Transaction) -> Result<(), TableError> {
+        let (fault, latency) = self.begin(Call::Transact(transaction.clone()));
+        let beside = self.beside.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let act = |own: &mut State| self.transact_now(own, &beside, transaction);
         self.go_on(fault, latency, act).await
     }
 

@@ -324,40 +324,20 @@ async fn a_worker_id_that_would_overwrite_another_row_is_refused() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_fleet_of_2x_workers_is_not_joined() {
+async fn a_fleet_by_rules_that_are_not_known_is_not_joined() {
     let table = FakeTable::existing("app");
     let text = |name: &str, text: &str| (name.to_owned(), Value::s(text));
     let row = [
         text("leaseKey", "Migration3.0"),
-        text("cv", "CLIENT_VERSION_2X"),
+        text("cv", "CLIENT_VERSION_4X"),
         text("mb", "w"),
         text("entityType", "CLIENT_VERSION_MIGRATION"),
     ];
     table.put(Item::from(row));
     let error = try_start(&table, "me").await.err().unwrap();
     assert!(matches!(&error, StartError::OtherRules { .. }), "{error}");
-    assert!(error.to_string().contains("CLIENT_VERSION_2X"), "{error}");
+    assert!(error.to_string().contains("CLIENT_VERSION_4X"), "{error}");
     assert_eq!(table.rows().len(), 1);
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_fleet_with_separate_tables_is_not_joined() {
-    let (table, legacy) = (
-        FakeTable::existing("app"),
-        FakeTable::existing("app-CoordinatorState"),
-    );
-    let settings = LeaseSettings {
-        legacy_coordinator: Some(legacy),
-        ..LeaseSettings::new("me".into(), "app")
-    };
-    let started = Leases::start(
-        table,
-        Clock::simulated(NOW_MS, 1),
-        settings,
-        CancellationToken::new(),
-    )
-    .await;
-    assert!(matches!(started, Err(StartError::LegacyTables { table }) if table == "app-CoordinatorState"));
 }
 
 #[tokio::test(start_paused = true)]

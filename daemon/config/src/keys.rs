@@ -12,8 +12,6 @@ pub enum Verdict {
     Translated,
     /// Accepted; there is nothing here for it to change.
     NoEffect,
-    /// Read and checked; what it is about is not there yet.
-    NotYet,
     /// Accepted; it changes nothing in the Java daemon either.
     NoEffectInJavaEither,
     /// A name of KCL 1.x that 2.x and 3.x ignore.
@@ -296,7 +294,7 @@ use Type::{
     ExactConstant, Int, IntObject, List, Long, LongObject, Object, Region, StrictInt, Switch, Tags, Text,
     Url,
 };
-use Verdict::{FromKcl1, Honoured, New, NoEffect, NoEffectInJavaEither, NotYet, Refused, Translated};
+use Verdict::{FromKcl1, Honoured, New, NoEffect, NoEffectInJavaEither, Refused, Translated};
 
 const POLLING: &str = "pollingConfig";
 const HANDOFF: &str = "gracefulLeaseHandoffConfigBean";
@@ -395,8 +393,8 @@ pub static SECTIONS: &[Section] = &[
             key("failoverTimeMillis", Long, Number(10_000), Honoured, "a lease not renewed for this long is free for others"),
             key("leaseAssignmentIntervalMillis", Long, Unset("2 × `failoverTimeMillis`"), Honoured, "how often the leader assigns leases"),
             key("maxLeasesForWorker", Int, Number(2_147_483_647), Honoured, "most leases that one worker holds"),
-            key("maxLeasesToStealAtOneTime", Int, Number(1), NotYet, "2.x-compatible mode only: leases taken from another worker per round"),
-            key("enablePriorityLeaseAssignment", BooleanObject, Flag(true), NotYet, "2.x-compatible mode only: take long-expired leases first"),
+            key("maxLeasesToStealAtOneTime", Int, Number(1), Honoured, "2.x-compatible mode only: leases taken from another worker per round"),
+            key("enablePriorityLeaseAssignment", BooleanObject, Flag(true), Honoured, "2.x-compatible mode only: take long-expired leases first"),
             key("leaseTableDeletionProtectionEnabled", BooleanObject, Flag(false), Honoured, "protect the lease table from deletion when it is created"),
             key("leaseTablePitrEnabled", BooleanObject, Flag(false), Honoured, "point-in-time recovery of the lease table; switched on at every start"),
             key("leaseTableScanTotalSegments", Int, Unset("chosen by table size"), Honoured, "parallel segments when the lease table is scanned"),
@@ -446,7 +444,7 @@ pub static SECTIONS: &[Section] = &[
             key("coordinatorStatePointInTimeRecoveryEnabled", BooleanObject, Flag(false), NoEffect, "the table is never created here").of(COORDINATOR),
             key("coordinatorStateDeletionProtectionEnabled", BooleanObject, Flag(false), NoEffect, "the table is never created here").of(COORDINATOR),
             key("coordinatorStateTags", Tags, Unset("none"), NoEffect, "the table is never created here").of(COORDINATOR),
-            key("workerMetricsTableName", Text, Unset("`<applicationName>-WorkerMetricStats`"), NotYet, "the worker metrics table").of(WORKER_METRICS),
+            key("workerMetricsTableName", Text, Unset("`<applicationName>-WorkerMetricStats`"), Honoured, "the worker metrics table").of(WORKER_METRICS),
             key("workerMetricsBillingMode", Constant(BILLING_MODES), TextDefault("PAY_PER_REQUEST"), NoEffect, "the table is never created here").of(WORKER_METRICS),
             key("workerMetricsReadCapacity", Long, Number(0), NoEffect, "the table is never created here").of(WORKER_METRICS),
             key("workerMetricsWriteCapacity", Long, Number(0), NoEffect, "the table is never created here").of(WORKER_METRICS),
@@ -459,9 +457,9 @@ pub static SECTIONS: &[Section] = &[
         title: "Coordination and lifecycle",
         intro: "",
         keys: &[
-            key("clientVersionConfig", Constant(CLIENT_VERSIONS), TextDefault("CLIENT_VERSION_CONFIG_3X"), Translated, "which rules the fleet plays by; so far only those of `CLIENT_VERSION_CONFIG_3X`: with the others the daemon warns, and must not join a fleet of 2.x"),
-            key("migrateAllEntitiesToLeaseTable", Boolean, Flag(false), NotYet, "move an application of KCL 3.0 to 3.4 to the single table"),
-            key("tableMigrationCompleteBakeTimeSeconds", Long, Number(86_400), NotYet, "wait before that move becomes final; held between 3600 and 604800"),
+            key("clientVersionConfig", Constant(CLIENT_VERSIONS), TextDefault("CLIENT_VERSION_CONFIG_3X"), Honoured, "which rules the fleet plays by: 3.x; `CLIENT_VERSION_CONFIG_COMPATIBLE_WITH_2X`, like 2.x until the whole fleet is ready; or `…_2X_PHASE1`, beside workers of 2.x"),
+            key("migrateAllEntitiesToLeaseTable", Boolean, Flag(false), Honoured, "move an application of KCL 3.0 to 3.4 to the single table"),
+            key("tableMigrationCompleteBakeTimeSeconds", Long, Number(86_400), Honoured, "wait before that move becomes final; held between 3600 and 604800"),
             key("parentShardPollIntervalMillis", Long, Number(10_000), Honoured, "how often a child shard looks whether its parents are finished"),
             key("skipShardSyncAtWorkerInitializationIfLeasesExist", Boolean, Flag(false), Honoured, "no shard sync at start when leases exist; also switches off the hash-range check of aggregated records"),
             key("schedulerInitializationBackoffTimeMillis", Long, Number(1000), Honoured, "pause between attempts to start"),

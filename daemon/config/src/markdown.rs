@@ -106,7 +106,6 @@ fn mark(verdict: Verdict) -> &'static str {
         Verdict::Honoured => "as Java",
         Verdict::Translated => "differs",
         Verdict::NoEffect => "no effect",
-        Verdict::NotYet => "not yet",
         Verdict::NoEffectInJavaEither | Verdict::FromKcl1 => "no effect, as Java",
         Verdict::Refused => "refused",
         Verdict::New => "new",
@@ -192,7 +191,7 @@ An error names the file, the line, the key, the value and what is accepted; all 
 ## Keys
 
 The fourth column compares with the Java daemon 3.5.1: *as Java*; *differs*, as the description says, or is reached by
-other means; *no effect*: accepted, there is nothing here for it to change; *not yet*: the same for now, with a warning;
+other means; *no effect*: accepted, there is nothing here for it to change;
 *refused*: the file is not accepted; *new*: a key of multilangd, which the Java daemon ignores.
 ";
 

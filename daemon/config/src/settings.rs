@@ -110,10 +110,6 @@ impl Settings {
                     format!("'{}' is refused: {}", entry.key, found.key.about),
                 );
             }
-            Verdict::NotYet => {
-                let text = format!("property '{}' has no effect yet: {}", entry.key, found.key.about);
-                self.warn(&setting, text);
-            }
             Verdict::Honoured | Verdict::Translated | Verdict::New => {}
             Verdict::NoEffect | Verdict::NoEffectInJavaEither => self.without_effect(&setting),
         }

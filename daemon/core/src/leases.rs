@@ -87,7 +87,7 @@ impl Row {
     pub fn read(item: &Item) -> Self {
         let kind = match item.get(ENTITY_TYPE) {
             None if item.get(LEASE_KEY) == Some(&Value::s(crate::client_version::KEY)) => {
-                "CLIENT_VERSION_MIGRATION"
+                crate::client_version::KIND
             }
             None => "LEASE",
             Some(Value::S(kind)) => kind.as_str(),

@@ -21,6 +21,7 @@ pub mod rng;
 pub mod shards;
 pub mod stream;
 pub mod table;
+pub mod table_migration;
 pub mod taker;
 pub mod twin;
 pub mod worker_metrics;

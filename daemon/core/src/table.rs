@@ -148,6 +148,32 @@ impl Write {
     }
 }
 
+/// A table, as a part of a transaction names it.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Place {
+    /// The table's name.
+    pub table: String,
+    /// The name of its key attribute.
+    pub key_name: String,
+}
+
+/// One part of a transaction. A part without a write only checks.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Part {
+    /// Nothing changes, but these conditions must hold.
+    Check {
+        /// The row's key.
+        key: String,
+        /// What must hold.
+        conditions: Vec<Condition>,
+    },
+    /// A conditional write.
+    Write(Write),
+}
+
+/// Writes to several rows, perhaps of several tables: all of them happen, or none does.
+pub type Transaction = Vec<(Place, Part)>;
+
 /// A row of a known kind that cannot be read.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("row '{key}': attribute '{attribute}' {problem}")]

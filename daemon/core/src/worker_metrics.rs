@@ -6,6 +6,7 @@ use std::time::Duration;
 use crate::ids::WorkerId;
 use crate::leases::{ENTITY_TYPE, LEASE_KEY, decimal};
 use crate::table::{Action, BadRow, Condition, Item, Reader, Value, Write};
+use crate::table_migration::METRICS_KEY;
 
 const UPDATED_S: &str = "lut";
 const SAMPLES: &str = "sts";
@@ -52,7 +53,7 @@ impl WorkerMetrics {
         let key_name = if item.contains_key(LEASE_KEY) {
             LEASE_KEY
         } else {
-            "wid"
+            METRICS_KEY
         };
         let row = Reader::new(key_name, item)?;
         let lists = |attribute| {
@@ -127,13 +128,14 @@ impl WorkerMetrics {
         }
     }
 
-    /// Deletes the row of a worker that is long gone, unless it reported after all. `None` without a report time.
-    pub fn clean_up(&self) -> Option<Write> {
+    /// Deletes the row of a worker that is long gone, unless it reported after all, from the table with this key. `None`
+    /// without a report time.
+    pub fn clean_up(&self, key_name: &'static str) -> Option<Write> {
         Some(Write::Delete {
             key: self.worker.as_str().to_owned(),
             conditions: vec![
                 Condition::Equals(UPDATED_S, Value::n(self.updated_s?)),
-                Condition::Present(LEASE_KEY),
+                Condition::Present(key_name),
             ],
         })
     }

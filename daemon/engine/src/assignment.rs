@@ -6,8 +6,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use multilangd_core::assignment::{AssignmentSettings, Move, Observations, Scanned, Seen, View, plan};
+use multilangd_core::client_version::Rules;
 use multilangd_core::ids::{ShardId, WorkerId};
+use multilangd_core::leases::LEASE_KEY;
 use multilangd_core::metrics::{Call, Metric, Of, Operation, fleet_min_support_code};
+use multilangd_core::table_migration::METRICS_KEY;
 use multilangd_core::worker_metrics::WorkerMetrics;
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 use tokio::task::JoinSet;
@@ -16,7 +19,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, error, info, warn};
 
 use crate::clock::Clock;
-use crate::leases::{Found, Message, Rows, Signals};
+use crate::leases::{Found, Message, Places, Rows, Signals};
 use crate::metrics::{Metrics, Scope};
 use crate::retry::{Patience, retry};
 use crate::table::TableError;
@@ -34,11 +37,14 @@ mod rescue;
 /// The leader's rounds, and a follower's looks.
 pub(crate) struct Assignment {
     pub(crate) rows: Rows,
+    pub(crate) places: Places,
     pub(crate) me: WorkerId,
     pub(crate) clock: Clock,
     pub(crate) settings: AssignmentSettings,
     pub(crate) stale_report: Duration,
+    /// Whether this worker holds the leader's lock. By the rules of 2.x nobody does.
     pub(crate) is_leader: watch::Receiver<bool>,
+    pub(crate) rules: watch::Receiver<Rules>,
     pub(crate) is_taking: watch::Receiver<bool>,
     pub(crate) signals: Signals,
     pub(crate) keeper: mpsc::Sender<Message>,
@@ -148,7 +154,7 @@ impl Assignment {
         // Consistent: what was just created or given back must be seen, or it would wait for the next round.
         let scan = || async {
             let began = Instant::now();
-            self.rows.scan(true).await.map(|found| (began, found))
+            self.places.scan(true).await.map(|found| (began, found))
         };
         let (began, mut found) = match retry(&self.clock, Patience::ENDLESS, "looking at all leases", scan)
             .await
@@ -163,9 +169,14 @@ impl Assignment {
             return Some(Instant::now());
         }
         scope.time(Metric::LOAD_TIME, began);
+        let rows_count = found.leases.len() + found.reports.len() + found.legacy_reports.len();
+        self.clean_up(&self.rows, LEASE_KEY, &found.reports).await;
+        if let Some(legacy) = self.places.legacy() {
+            self.clean_up(&legacy.metrics, METRICS_KEY, &found.legacy_reports)
+                .await;
+        }
+        found.reports.append(&mut found.legacy_reports);
         self.note_fleet(&found, scope);
-        let rows_count = found.leases.len() + found.reports.len();
-        self.clean_up(&found.reports).await;
         if self.receiver().is_none() {
             found.reports.retain(|report| report.worker != self.me);
         }
@@ -231,12 +242,12 @@ impl Assignment {
                 code,
             );
         }
-        // Compat: the last of Java's states, complete: there is no other here.
+        let status = *self.places.status().borrow();
         self.metrics.add(
             Operation::TableMigration,
             Of::Application,
             Metric::STATUS_ORDINAL,
-            4.0,
+            f64::from(status.ordinal()),
         );
     }
 
@@ -304,14 +315,16 @@ impl Assignment {
         failed + lost
     }
 
-    async fn clean_up(&self, reports: &[WorkerMetrics]) {
+    async fn clean_up(&self, rows: &Rows, key_name: &'static str, reports: &[WorkerMetrics]) {
         let now_s = self.clock.epoch_ms() / 1000;
         for report in reports
             .iter()
             .filter(|report| !report.is_fresh(now_s, self.stale_report))
         {
-            let Some(write) = report.clean_up() else { continue };
-            match self.rows.write(&write).await {
+            let Some(write) = report.clean_up(key_name) else {
+                continue;
+            };
+            match rows.write(&write).await {
                 Ok(_) => info!(worker = %report.worker, "row of a worker that is long gone deleted"),
                 Err(error) => debug!(worker = %report.worker, %error, "a stale worker row stays for now"),
             }

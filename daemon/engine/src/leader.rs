@@ -4,16 +4,18 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
+use multilangd_core::client_version::Rules;
 use multilangd_core::ids::WorkerId;
 use multilangd_core::leader::{KEY, Lock, LockRow, Step, duration, release};
 use multilangd_core::metrics::{Metric, Of, Operation};
+use multilangd_core::table_migration::Status;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use crate::clock::Clock;
-use crate::leases::Rows;
+use crate::leases::{Places, Rows};
 use crate::metrics::Metrics;
 use crate::table::TableError;
 
@@ -25,16 +27,22 @@ const UNANSWERED_MAX: usize = 8;
 
 /// The lock, as this worker wants it.
 pub(crate) struct Leadership {
-    pub(crate) rows: Rows,
+    pub(crate) places: Places,
     pub(crate) me: WorkerId,
     pub(crate) clock: Clock,
     pub(crate) failover: Duration,
+    /// By the rules of 2.x there is no lock.
+    pub(crate) rules: watch::Receiver<Rules>,
+    /// How far the move to a single table is: its end moves the lock.
+    pub(crate) status: watch::Sender<Status>,
     pub(crate) is_leader: watch::Sender<bool>,
     pub(crate) metrics: Metrics,
 }
 
 /// The state between two calls.
 struct Progress {
+    /// The table that the lock is in.
+    rows: Rows,
     lock: Lock,
     /// Writes without an answer, by their version, and when they were sent: any of them may still be applied.
     unanswered: VecDeque<(String, Instant)>,
@@ -69,16 +77,40 @@ impl Progress {
 
 impl Leadership {
     /// Runs until `stop`, then releases the lock.
-    pub(crate) async fn run(self, stop: CancellationToken) {
+    pub(crate) async fn run(mut self, stop: CancellationToken) {
+        loop {
+            let assigns = self.rules.wait_for(|rules| rules.assigns());
+            let assigns = stop.run_until_cancelled(assigns).await;
+            if assigns.is_none_or(|assigns| assigns.is_err()) {
+                return;
+            }
+            self.contend(&stop).await;
+            if stop.is_cancelled() {
+                return;
+            }
+        }
+    }
+
+    /// Wants the lock until `stop`, or until there is none by the rules, or it has moved to another table.
+    async fn contend(&mut self, stop: &CancellationToken) {
+        let mut status = self.places.status();
+        let reads_legacy = status.borrow_and_update().reads_legacy();
         let mut progress = Progress {
+            rows: self.places.lock().clone(),
             lock: Lock::default(),
             unanswered: VecDeque::new(),
             is_failing: false,
             next: Instant::now(),
         };
         loop {
-            let wake = sleep_until(progress.next);
-            if stop.run_until_cancelled(wake).await.is_none() {
+            let wake = tokio::select! {
+                biased;
+                () = stop.cancelled() => false,
+                _ = self.rules.wait_for(|rules| !rules.assigns()) => false,
+                _ = status.wait_for(|status| status.reads_legacy() != reads_legacy) => false,
+                () = sleep_until(progress.next) => true,
+            };
+            if !wake {
                 break;
             }
             // A call in flight at the stop is finished first: what it wrote must be known to be released.
@@ -118,7 +150,7 @@ impl Leadership {
 
     /// Somebody else's lock, or nobody's.
     async fn look(&self, progress: &mut Progress) {
-        let row = match self.read().await {
+        let row = match read(&progress.rows).await {
             Ok(row) => row,
             Err(error) => {
                 progress.failed("read", &error);
@@ -127,16 +159,16 @@ impl Leadership {
             }
         };
         if let Some((version, sent)) = progress.recognise(row.as_ref(), &self.me) {
-            self.lead(progress, version, sent);
+            self.acquired(progress, version, sent).await;
             return;
         }
         let now = Instant::now();
-        let key_name = self.rows.table.key_name();
+        let key_name = progress.rows.table.key_name().to_owned();
         let step = progress.lock.read(
             row,
             &self.me,
             self.duration(),
-            key_name,
+            &key_name,
             self.new_version(),
             now.into_std(),
         );
@@ -148,8 +180,8 @@ impl Leadership {
             Step::Acquire(write, version) => {
                 let sent = Instant::now();
                 let limit = sent + self.duration();
-                match bounded(limit, self.rows.write(&write)).await {
-                    Ok(_) => self.lead(progress, version, sent),
+                match bounded(limit, progress.rows.write(&write)).await {
+                    Ok(_) => self.acquired(progress, version, sent).await,
                     Err(TableError::Conflict(_)) => progress.next = Instant::now() + RETRY / 5,
                     Err(error) => {
                         progress.failed("acquired", &error);
@@ -157,6 +189,29 @@ impl Leadership {
                         progress.next = Instant::now() + RETRY;
                     }
                 }
+            }
+        }
+    }
+
+    /// The lock is ours. In a fleet that moves to a single table it counts only if it has not moved by now; afterwards
+    /// only its holder can move it (trap 40).
+    async fn acquired(&self, progress: &mut Progress, version: String, sent: Instant) {
+        if self.places.legacy().is_none() {
+            self.lead(progress, version, sent);
+            return;
+        }
+        match bounded(sent + self.duration(), self.places.migration()).await {
+            Ok(Some(row)) if row.status == Status::Complete => {
+                // To be released, when the change of the status is noticed.
+                progress.lock.written(version, self.duration(), sent.into_std());
+                progress.next = Instant::now() + RETRY;
+                self.status.send_replace(Status::Complete);
+            }
+            Ok(_) => self.lead(progress, version, sent),
+            Err(error) => {
+                progress.failed("used yet: TableMigration3.5 could not be read", &error);
+                progress.forgot(version, sent);
+                progress.next = Instant::now() + RETRY;
             }
         }
     }
@@ -197,7 +252,7 @@ impl Leadership {
         let Some(write) = progress.lock.heartbeat(&self.me, self.duration(), &version) else {
             return;
         };
-        match bounded(until.min(sent + self.duration() / 3), self.rows.write(&write)).await {
+        match bounded(until.min(sent + self.duration() / 3), progress.rows.write(&write)).await {
             Ok(_) => self.lead(progress, version, sent),
             // A late write of ours may have been first.
             Err(TableError::Conflict(_))
@@ -213,7 +268,7 @@ impl Leadership {
 
     /// Reads the row to see whether a write without an answer was applied. `true`: that settles it for now.
     async fn find_unanswered(&self, progress: &mut Progress, until: Instant) -> bool {
-        match bounded(until, self.read()).await {
+        match bounded(until, read(&progress.rows)).await {
             Ok(row) => match progress.recognise(row.as_ref(), &self.me) {
                 Some((version, sent)) => {
                     self.lead(progress, version, sent);
@@ -243,19 +298,19 @@ impl Leadership {
         let versions: Vec<&str> = progress.lock.version().into_iter().chain(maybe_ours).collect();
         for version in versions {
             let release = release(&self.me, version);
-            match bounded(limit, self.rows.write(&release)).await {
+            match bounded(limit, progress.rows.write(&release)).await {
                 Ok(_) if was_leader => info!(worker = %self.me, "leader's lock released"),
                 Ok(_) | Err(TableError::Conflict(_)) => {}
                 Err(error) => warn!(%error, "the leader's lock could not be released; it expires by itself"),
             }
         }
     }
+}
 
-    async fn read(&self) -> Result<Option<LockRow>, TableError> {
-        let item = self.rows.get(KEY).await?;
-        item.map(|item| LockRow::read(&item).map_err(|bad| TableError::Refused(Box::new(bad))))
-            .transpose()
-    }
+async fn read(rows: &Rows) -> Result<Option<LockRow>, TableError> {
+    let item = rows.get(KEY).await?;
+    item.map(|item| LockRow::read(&item).map_err(|bad| TableError::Refused(Box::new(bad))))
+        .transpose()
 }
 
 async fn bounded<T>(

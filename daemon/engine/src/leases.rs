@@ -8,9 +8,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use multilangd_core::assignment::AssignmentSettings;
+use multilangd_core::client_version::Configured;
 use multilangd_core::ids::{Position, ShardId, WorkerId};
 use multilangd_core::leases::Lease;
 use multilangd_core::table::{Item, Write};
+use multilangd_core::taker::TakerSettings;
 use tokio::sync::{Mutex, Notify, mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout};
@@ -25,10 +27,14 @@ use crate::table::{Table, TableError, TableSettings};
 mod discovery;
 mod keeper;
 mod operation;
+mod places;
 mod rows;
+mod rules;
 mod start;
 
 pub(crate) use keeper::Message;
+pub use places::LegacyTables;
+pub(crate) use places::{LegacyRows, Places, place};
 pub(crate) use rows::{Found, Rows};
 pub use start::StartError;
 
@@ -88,9 +94,18 @@ pub struct LeaseSettings {
     pub capture_interval: Duration,
     /// `noOfPersistedMetricsPerWorkerMetrics`: averages kept in this worker's row.
     pub reports_kept: usize,
-    /// The table `<application>-CoordinatorState` of Java 3.0-3.4, looked at once, at the start: a fleet that still
-    /// uses it has its lock there, and must not be joined by a worker that has its lock elsewhere.
-    pub legacy_coordinator: Option<Arc<dyn Table>>,
+    /// `clientVersionConfig`: which rules this worker wants the fleet to play by.
+    pub client_version: Configured,
+    /// `maxLeasesToStealAtOneTime`, by the rules of 2.x.
+    pub steal_max: usize,
+    /// `enablePriorityLeaseAssignment`, by the rules of 2.x.
+    pub priority: bool,
+    /// The tables of Java 3.0-3.4, which are used where they exist, and never created. `None`: not looked for.
+    pub legacy: Option<LegacyTables>,
+    /// `migrateAllEntitiesToLeaseTable`.
+    pub migrate: bool,
+    /// `tableMigrationCompleteBakeTimeSeconds`.
+    pub migration_bake: Duration,
     /// Where to note what happens.
     pub metrics: Metrics,
 }
@@ -110,7 +125,12 @@ impl LeaseSettings {
             host: None,
             capture_interval: Duration::from_secs(1),
             reports_kept: 10,
-            legacy_coordinator: None,
+            client_version: Configured::V3,
+            steal_max: 1,
+            priority: true,
+            legacy: None,
+            migrate: false,
+            migration_bake: Duration::from_secs(24 * 60 * 60),
             metrics: Metrics::off(),
         }
     }
@@ -122,6 +142,16 @@ impl LeaseSettings {
             .saturating_sub(self.epsilon)
             .max(self.assignment.failover / 10)
             .max(Duration::from_millis(1))
+    }
+
+    /// How this worker takes leases by the rules of 2.x.
+    pub(crate) fn taker(&self) -> TakerSettings {
+        TakerSettings {
+            failover: self.assignment.failover,
+            leases_max: self.assignment.leases_max,
+            steal_max: self.steal_max,
+            priority: self.priority,
+        }
     }
 
     /// How often a worker looks for leases that it was given.

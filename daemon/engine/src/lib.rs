@@ -26,4 +26,6 @@ pub mod retry;
 pub mod shards;
 pub mod stream;
 pub mod table;
+mod table_migration;
+mod taker;
 pub mod worker;

@@ -3,10 +3,12 @@
 
 use std::time::Duration;
 
+use multilangd_core::client_version::Rules;
 use multilangd_core::ids::WorkerId;
 use multilangd_core::metrics::{Call, Of, Operation};
 use multilangd_core::worker_metrics::WorkerMetrics;
-use tokio::time::{MissedTickBehavior, interval_at};
+use tokio::sync::watch;
+use tokio::time::{Instant, MissedTickBehavior, interval_at};
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
@@ -37,6 +39,8 @@ pub(crate) struct MetricsRow {
     pub(crate) interval: Duration,
     pub(crate) measured: Measured,
     pub(crate) metrics: Metrics,
+    /// By the rules of 2.x, and after a roll-back to them, nobody reports.
+    pub(crate) rules: watch::Receiver<Rules>,
 }
 
 impl MetricsRow {
@@ -62,11 +66,35 @@ impl MetricsRow {
         .map(drop)
     }
 
-    /// Reports at a fixed rate until `stop`, then takes the row away.
-    pub(crate) async fn run(self, stop: CancellationToken) {
+    /// Reports at a fixed rate while the rules ask for it, until `stop`; then takes the row away. The first report was
+    /// made at the start, if the rules asked for it then.
+    pub(crate) async fn run(mut self, stop: CancellationToken) {
+        let mut first = Instant::now();
+        if self.rules.borrow().reports() {
+            first += self.interval;
+        }
+        loop {
+            match stop
+                .run_until_cancelled(self.rules.wait_for(|rules| rules.reports()))
+                .await
+            {
+                Some(Ok(_)) => {}
+                Some(Err(_)) | None => return,
+            }
+            self.report_from(first, &stop).await;
+            self.retire().await;
+            if stop.is_cancelled() {
+                return;
+            }
+            first = Instant::now();
+        }
+    }
+
+    /// Reports until `stop`, or until the rules no longer ask for it.
+    async fn report_from(&self, first: Instant, stop: &CancellationToken) {
+        let mut due = interval_at(first, self.interval);
+        due.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let reports = async {
-            let mut due = interval_at(tokio::time::Instant::now() + self.interval, self.interval);
-            due.set_missed_tick_behavior(MissedTickBehavior::Delay);
             loop {
                 due.tick().await;
                 if let Err(error) = self.report().await {
@@ -74,7 +102,16 @@ impl MetricsRow {
                 }
             }
         };
-        stop.run_until_cancelled(reports).await;
+        let mut rules = self.rules.clone();
+        tokio::select! {
+            biased;
+            () = stop.cancelled() => {}
+            _ = rules.wait_for(|rules| !rules.reports()) => {}
+            () = reports => {}
+        }
+    }
+
+    async fn retire(&self) {
         let retire = WorkerMetrics::retire(&self.me);
         let retired = retry(
             &self.clock,

@@ -2,7 +2,7 @@
 //! `core::leases`; implemented over the AWS SDK by the program, and by a fake in simulations.
 
 use async_trait::async_trait;
-use multilangd_core::table::{Item, Write};
+use multilangd_core::table::{Item, Transaction, Write};
 
 use crate::retry::Retryable;
 use crate::stream::BoxError;
@@ -70,6 +70,16 @@ pub trait Table: Send + Sync + 'static {
     async fn get(&self, key: &str, consistent: bool) -> Result<Option<Item>, TableError>;
     /// One conditional write. `Ok` holds the new row of an update (`ALL_NEW`), `None` for puts and deletes.
     async fn write(&self, write: &Write) -> Result<Option<Item>, TableError>;
+    /// `TransactWriteItems` over this and other tables of the same account and region: all of it, or nothing. A
+    /// condition that does not hold is a [`TableError::Conflict`] without a row.
+    async fn transact(&self, transaction: &Transaction) -> Result<(), TableError> {
+        let why = format!(
+            "{} cannot write {} rows in one transaction",
+            self.name(),
+            transaction.len()
+        );
+        Err(TableError::Refused(why.into()))
+    }
     /// One page of `Scan`.
     async fn scan(&self, page: &ScanPage) -> Result<Rows, TableError>;
     /// One page of `Query` on `LeaseOwnerToLeaseKeyIndex` for an owner: rows with keys only.

@@ -8,18 +8,20 @@ use async_trait::async_trait;
 use aws_sdk_dynamodb::Client;
 use aws_sdk_dynamodb::operation::delete_item::DeleteItemError;
 use aws_sdk_dynamodb::operation::put_item::PutItemError;
+use aws_sdk_dynamodb::operation::transact_write_items::TransactWriteItemsError;
 use aws_sdk_dynamodb::operation::update_item::UpdateItemError;
 use aws_sdk_dynamodb::types::{
-    AttributeDefinition, AttributeValue, BillingMode, CreateGlobalSecondaryIndexAction,
-    GlobalSecondaryIndexUpdate, IndexStatus, KeySchemaElement, KeyType, PointInTimeRecoverySpecification,
-    Projection, ProjectionType, ProvisionedThroughput, ReturnValue, ReturnValuesOnConditionCheckFailure,
-    ScalarAttributeType, TableDescription as SdkTableDescription, TableStatus, Tag,
+    AttributeDefinition, AttributeValue, BillingMode, ConditionCheck, CreateGlobalSecondaryIndexAction,
+    Delete, GlobalSecondaryIndexUpdate, IndexStatus, KeySchemaElement, KeyType,
+    PointInTimeRecoverySpecification, Projection, ProjectionType, ProvisionedThroughput, Put, ReturnValue,
+    ReturnValuesOnConditionCheckFailure, ScalarAttributeType, TableDescription as SdkTableDescription,
+    TableStatus, Tag, TransactWriteItem, Update,
 };
 use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
 use aws_smithy_runtime_api::client::result::SdkError;
 use aws_smithy_types::error::metadata::ProvideErrorMetadata;
 use aws_smithy_types::error::operation::BuildError;
-use multilangd_core::table::{Action, Condition, Item, Value, Write};
+use multilangd_core::table::{Action, Condition, Item, Part, Place, Transaction, Value, Write};
 use multilangd_engine::table::{Rows, ScanPage, Table, TableDescription, TableError, TableSettings};
 
 use crate::aws::expressions::{Placeholders, condition, update};
@@ -339,6 +341,41 @@ impl Table for DynamoDbTable {
         }
     }
 
+    async fn transact(&self, transaction: &Transaction) -> Result<(), TableError> {
+        const OPERATION: &str = "TransactWriteItems";
+        let malformed = |error: String| self.unsendable(OPERATION, error);
+        let items = transaction
+            .iter()
+            .map(|(place, part)| transact_item(place, part).map_err(malformed))
+            .collect::<Result<Vec<_>, _>>()?;
+        let request = self.client.transact_write_items().set_transact_items(Some(items));
+        match request.send().await {
+            Ok(_) => Ok(()),
+            Err(SdkError::ServiceError(answer)) if answer.err().is_transaction_canceled_exception() => {
+                let reasons = match answer.err() {
+                    TransactWriteItemsError::TransactionCanceledException(cancelled) => {
+                        cancelled.cancellation_reasons().to_vec()
+                    }
+                    _ => Vec::new(),
+                };
+                let is_for = |code: &str| reasons.iter().any(|reason| reason.code() == Some(code));
+                if is_for("ConditionalCheckFailed") {
+                    return Err(TableError::Conflict(None));
+                }
+                let failure = self.failure(OPERATION, &SdkError::ServiceError(answer));
+                Err(
+                    if is_for("ValidationError") || is_for("ItemCollectionSizeLimitExceeded") {
+                        TableError::Refused(Box::new(failure))
+                    } else {
+                        // Another transaction was in the way, or a table is throttling: nothing happened.
+                        TableError::Throttled(failure.to_string())
+                    },
+                )
+            }
+            Err(error) => Err(self.error(OPERATION, &error)),
+        }
+    }
+
     async fn scan(&self, page: &ScanPage) -> Result<Rows, TableError> {
         const OPERATION: &str = "Scan";
         let after = page.after.as_ref().map(to_attributes).transpose();
@@ -382,6 +419,66 @@ impl Table for DynamoDbTable {
             .map_err(|error| self.error(OPERATION, &error))?;
         Ok(rows(answer.items, answer.last_evaluated_key))
     }
+}
+
+/// One part of a transaction, as the service wants it.
+fn transact_item(place: &Place, part: &Part) -> Result<TransactWriteItem, String> {
+    let text = |error: &dyn std::fmt::Display| error.to_string();
+    let key = |key: &str| HashMap::from([(place.key_name.clone(), AttributeValue::S(key.to_owned()))]);
+    let mut placeholders = Placeholders::default();
+    let item = TransactWriteItem::builder();
+    let item = match part {
+        Part::Check { key: row, conditions } => {
+            let condition = condition(conditions, &mut placeholders).map_err(|error| text(&error))?;
+            let check = ConditionCheck::builder()
+                .table_name(&place.table)
+                .set_key(Some(key(row)))
+                .set_condition_expression(condition)
+                .set_expression_attribute_names(placeholders.names())
+                .set_expression_attribute_values(placeholders.values());
+            item.condition_check(check.build().map_err(|error| text(&error))?)
+        }
+        Part::Write(Write::Put {
+            item: row,
+            conditions,
+        }) => {
+            let condition = condition(conditions, &mut placeholders).map_err(|error| text(&error))?;
+            let put = Put::builder()
+                .table_name(&place.table)
+                .set_item(Some(to_attributes(row).map_err(|error| text(&error))?))
+                .set_condition_expression(condition)
+                .set_expression_attribute_names(placeholders.names())
+                .set_expression_attribute_values(placeholders.values());
+            item.put(put.build().map_err(|error| text(&error))?)
+        }
+        Part::Write(Write::Update {
+            key: row,
+            conditions,
+            actions,
+        }) => {
+            let condition = condition(conditions, &mut placeholders).map_err(|error| text(&error))?;
+            let update = update(actions, &mut placeholders).map_err(|error| text(&error))?;
+            let update = Update::builder()
+                .table_name(&place.table)
+                .set_key(Some(key(row)))
+                .set_condition_expression(condition)
+                .set_update_expression(update)
+                .set_expression_attribute_names(placeholders.names())
+                .set_expression_attribute_values(placeholders.values());
+            item.update(update.build().map_err(|error| text(&error))?)
+        }
+        Part::Write(Write::Delete { key: row, conditions }) => {
+            let condition = condition(conditions, &mut placeholders).map_err(|error| text(&error))?;
+            let delete = Delete::builder()
+                .table_name(&place.table)
+                .set_key(Some(key(row)))
+                .set_condition_expression(condition)
+                .set_expression_attribute_names(placeholders.names())
+                .set_expression_attribute_values(placeholders.values());
+            item.delete(delete.build().map_err(|error| text(&error))?)
+        }
+    };
+    Ok(item.build())
 }
 
 fn translate(failure: Failure) -> TableError {

@@ -431,24 +431,11 @@ fn a_blank_in_a_region_is_forgiven_when_all_endpoints_are_given() {
 }
 
 #[test]
-fn a_key_whose_subject_is_not_there_yet_gives_a_warning_and_is_still_checked() {
-    let loaded = load_text(&format!("{LEAST}tableMigrationCompleteBakeTimeSeconds = 60\n"));
-    assert_eq!(
-        texts(&loaded),
-        [
-            "property 'tableMigrationCompleteBakeTimeSeconds' has no effect yet: wait before that move becomes final; held \
-             between 3600 and 604800",
-            "tableMigrationCompleteBakeTimeSeconds = 60 is moved to 3600"
-        ]
-    );
-}
-
-#[test]
 fn every_key_that_has_an_effect_is_read() {
     for key in SECTIONS.iter().flat_map(|section| section.keys) {
         if !matches!(
             key.verdict,
-            Verdict::Honoured | Verdict::Translated | Verdict::NotYet | Verdict::New
+            Verdict::Honoured | Verdict::Translated | Verdict::New
         ) {
             continue;
         }

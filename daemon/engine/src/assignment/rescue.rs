@@ -23,9 +23,13 @@ impl Assignment {
         let Some(me) = self.receiver() else {
             return Instant::now() + self.settings.interval;
         };
+        if !self.rules.borrow().assigns() {
+            // By the rules of 2.x every worker takes leases anyway.
+            return Instant::now() + LOOK_MIN;
+        }
         let began = Instant::now();
         // A stale row is noticed by the condition of the write.
-        let scan = timeout(self.settings.failover / 2, self.rows.scan(false));
+        let scan = timeout(self.settings.failover / 2, self.places.scan(false));
         let mut is_leader = self.is_leader.clone();
         let scanned = tokio::select! {
             biased;
@@ -33,7 +37,7 @@ impl Assignment {
             _ = is_leader.wait_for(|leads| *leads) => return Instant::now(),
             scanned = scan => scanned,
         };
-        let found = match scanned {
+        let mut found = match scanned {
             Ok(Ok(found)) => found,
             Ok(Err(error)) => {
                 debug!(%error, "this worker could not look at all leases, trying again");
@@ -41,6 +45,7 @@ impl Assignment {
             }
             Err(_) => return Instant::now(),
         };
+        found.reports.append(&mut found.legacy_reports);
         let rows_count = found.leases.len() + found.reports.len();
         let view = self.look(memory, found, began);
         let moves = self.clock.chance(|rng| {

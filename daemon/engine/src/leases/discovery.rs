@@ -4,6 +4,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use multilangd_core::client_version::Rules;
 use multilangd_core::ids::{ShardId, WorkerId};
 use multilangd_core::leases::{LEASE_KEY, Lease};
 use multilangd_core::metrics::{Metric, Of, Operation};
@@ -42,13 +43,15 @@ pub(super) struct Discovery {
     /// Whether the owner index can be queried.
     pub(super) index: watch::Receiver<bool>,
     pub(super) metrics: Metrics,
+    /// By the rules of 2.x nothing is assigned that could be discovered.
+    pub(super) rules: watch::Receiver<Rules>,
 }
 
 impl Discovery {
     /// Runs until `stop`.
     pub(super) async fn run(mut self, stop: CancellationToken) {
         let rounds = async {
-            loop {
+            while self.rules.wait_for(|rules| rules.assigns()).await.is_ok() {
                 let started = Instant::now();
                 self.round().await;
                 sleep(ROUND_GAP).await;
@@ -147,40 +150,56 @@ impl Discovery {
     }
 }
 
-/// Creates the owner index where there is none, waits until it can be queried, and says so. Refused, there will be
-/// none, and leases are found by scanning.
-pub(super) async fn build_index(
+/// Keeps the owner index as the rules want it, until `stop`, and says whether it can be queried.
+pub(super) async fn keep_index(
     rows: Rows,
     clock: Clock,
-    exists: bool,
+    mut rules: watch::Receiver<Rules>,
     active: watch::Sender<bool>,
     stop: CancellationToken,
 ) {
-    let build = async {
-        let table = rows.table.name();
-        if !exists {
-            let what = "creating the index LeaseOwnerToLeaseKeyIndex";
-            let created = retry(&clock, Patience::ENDLESS, what, || {
-                rows.table.create_owner_index()
-            })
-            .await;
-            if let Err(error) = created {
-                warn!(
-                    table, %error,
-                    "the index LeaseOwnerToLeaseKeyIndex could not be created; leases are found by scanning instead"
-                );
+    let keeping = async {
+        loop {
+            let now = *rules.borrow_and_update();
+            if !now.assigns() && !now.creates_index() {
+                // A roll-back deletes it.
+                active.send_replace(false);
+            } else if !*active.borrow() {
+                tokio::select! {
+                    () = build_index(&rows, &clock, now.creates_index(), &active) => {}
+                    _ = rules.changed() => continue,
+                }
+            }
+            if rules.changed().await.is_err() {
                 return;
             }
         }
-        let started = Instant::now();
-        let look = || async {
-            let description = rows.table.describe().await.ok().flatten();
-            description.filter(|description| description.owner_index == Some(true))
-        };
-        poll(INDEX_PATIENCE, look).await;
-        let took_ms = started.elapsed().as_millis() as u64;
-        info!(table, took_ms, "the index LeaseOwnerToLeaseKeyIndex is active");
-        active.send_replace(true);
     };
-    stop.run_until_cancelled(build).await;
+    stop.run_until_cancelled(keeping).await;
+}
+
+/// Creates the owner index where there is none and the rules ask for it, waits until it can be queried, and says so.
+/// Refused, there will be none, and leases are found by scanning.
+async fn build_index(rows: &Rows, clock: &Clock, create: bool, active: &watch::Sender<bool>) {
+    let table = rows.table.name();
+    if create {
+        let what = "creating the index LeaseOwnerToLeaseKeyIndex";
+        let created = retry(clock, Patience::ENDLESS, what, || rows.table.create_owner_index()).await;
+        if let Err(error) = created {
+            warn!(
+                table, %error,
+                "the index LeaseOwnerToLeaseKeyIndex could not be created; leases are found by scanning instead"
+            );
+            return;
+        }
+    }
+    let started = Instant::now();
+    let look = || async {
+        let description = rows.table.describe().await.ok().flatten();
+        description.filter(|description| description.owner_index == Some(true))
+    };
+    poll(INDEX_PATIENCE, look).await;
+    let took_ms = started.elapsed().as_millis() as u64;
+    info!(table, took_ms, "the index LeaseOwnerToLeaseKeyIndex is active");
+    active.send_replace(true);
 }

@@ -5,10 +5,9 @@ use std::future::Future;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use multilangd_core::client_version::ClientVersionRow;
 use multilangd_core::ids::{ShardId, WorkerId};
 use multilangd_core::leases::{Lease, Row};
-use multilangd_core::table::{BadRow, Item, Write};
+use multilangd_core::table::{BadRow, Item, Transaction, Write};
 use multilangd_core::worker_metrics::WorkerMetrics;
 use tokio::task::{JoinError, JoinSet};
 use tokio::time::timeout;
@@ -36,12 +35,21 @@ pub(crate) struct Rows {
 }
 
 /// What one scan found.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Found {
     pub(crate) leases: Vec<Lease>,
     pub(crate) reports: Vec<WorkerMetrics>,
     /// Rows that could not be read.
     pub(crate) unreadable: usize,
+    /// Those of the table of KCL 3.0-3.4, where there is one.
+    pub(crate) legacy_reports: Vec<WorkerMetrics>,
+}
+
+impl Found {
+    /// The reports of both places.
+    pub(crate) fn all_reports(&self) -> impl Iterator<Item = &WorkerMetrics> {
+        self.reports.iter().chain(&self.legacy_reports)
+    }
 }
 
 impl Rows {
@@ -104,15 +112,26 @@ impl Rows {
         }
     }
 
-    /// The row `Migration3.0`, consistently.
-    pub(crate) async fn client_version(&self) -> Result<Option<ClientVersionRow>, TableError> {
-        let item = self.get(multilangd_core::client_version::KEY).await?;
-        item.map(|item| ClientVersionRow::read(&item).map_err(|bad| TableError::Refused(Box::new(bad))))
-            .transpose()
-    }
-
     /// All leases and reports, by a parallel scan.
     pub(crate) async fn scan(&self, consistent: bool) -> Result<Found, TableError> {
+        let mut found = Found::default();
+        for item in self.items(consistent).await? {
+            match Row::read(&item) {
+                Row::Lease(lease) => found.leases.push(lease),
+                Row::WorkerMetrics(report) => found.reports.push(report),
+                Row::Bad(bad) => {
+                    found.unreadable += 1;
+                    self.report(&bad);
+                }
+                Row::Leader(_) | Row::ClientVersion(_) | Row::Other => {}
+            }
+        }
+        found.leases.sort_by(|a, b| a.key.cmp(&b.key));
+        Ok(found)
+    }
+
+    /// All rows, by a parallel scan.
+    pub(crate) async fn items(&self, consistent: bool) -> Result<Vec<Item>, TableError> {
         let mut pages = JoinSet::new();
         for segment in 0..self.segments {
             let segment = (self.segments > 1).then_some((segment, self.segments));
@@ -125,26 +144,20 @@ impl Rows {
                 },
             ));
         }
-        let mut found = Found::default();
+        let mut all = Vec::new();
         while let Some(items) = pages.join_next().await {
-            let items = items.unwrap_or_else(|died| Err(TableError::Unknown(Box::new(died))))?;
-            for item in &items {
-                match Row::read(item) {
-                    Row::Lease(lease) => found.leases.push(lease),
-                    Row::WorkerMetrics(report) => found.reports.push(report),
-                    Row::Bad(bad) => {
-                        found.unreadable += 1;
-                        self.report(&bad);
-                    }
-                    Row::Leader(_) | Row::ClientVersion(_) | Row::Other => {}
-                }
-            }
+            all.extend(items.unwrap_or_else(|died| Err(TableError::Unknown(Box::new(died))))?);
         }
-        found.leases.sort_by(|a, b| a.key.cmp(&b.key));
-        Ok(found)
+        Ok(all)
     }
 
-    fn report(&self, bad: &BadRow) {
+    /// One transaction over several tables, tried once.
+    pub(crate) async fn transact(&self, transaction: &Transaction) -> Result<(), TableError> {
+        bounded(self.call_max, self.table.transact(transaction)).await
+    }
+
+    /// Reports a row that cannot be read, once.
+    pub(crate) fn report(&self, bad: &BadRow) {
         let mut reported = self.reported.lock().unwrap_or_else(PoisonError::into_inner);
         if reported.len() < BAD_ROWS_REPORTED_MAX && reported.insert(bad.to_string()) {
             error!(

@@ -3,11 +3,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use multilangd_core::client_version::{self, ClientVersion, Step, at_start};
+use multilangd_core::client_version::{self, ClientVersion, Rules, Step, at_start};
+use multilangd_core::election::leads;
 use multilangd_core::ids::WorkerId;
 use multilangd_core::leader;
 use multilangd_core::metrics::{Metric, Of, Operation};
-use multilangd_core::table::Value;
+use multilangd_core::table_migration::{self, COORDINATOR_KEY, MigrationRow, Status};
 use multilangd_core::twin::{Sign, Twin, may_live};
 use multilangd_core::worker_metrics::WorkerMetrics;
 use tokio::sync::{Mutex, mpsc, watch};
@@ -15,9 +16,11 @@ use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 use tracing::info;
 
-use super::discovery::{Discovery, build_index};
+use super::discovery::{Discovery, keep_index};
 use super::keeper::{Keeper, Message, Pace};
 use super::operation::Operator;
+use super::places::{LegacyRows, Places};
+use super::rules::{RulesWatch, say_who_leads};
 use super::{Held, Inner, LeaseSettings, Leases, Rows, Signals, Tasks};
 use crate::assignment::Assignment;
 use crate::clock::Clock;
@@ -25,6 +28,8 @@ use crate::leader::Leadership;
 use crate::metrics_row::{Measured, MetricsRow, Sampling};
 use crate::retry::{Patience, poll, retry};
 use crate::table::{Table, TableDescription, TableError};
+use crate::table_migration::TableMigration;
+use crate::taker::Taking;
 
 /// Polls of a table that is being created: at once where it takes no time, patient where it takes minutes.
 const CREATION_PATIENCE: Patience = Patience {
@@ -32,8 +37,6 @@ const CREATION_PATIENCE: Patience = Patience {
     wait_first: Duration::from_millis(10),
     wait_max: Duration::from_secs(1),
 };
-/// The key of the row that says how far the migration to a single table is.
-const TABLE_MIGRATION: &str = "TableMigration3.5";
 /// Messages to the keeper under way; a sender waits when it is that far behind.
 const MESSAGES_MAX: usize = 256;
 /// Leases looked at to see whether another process renews them: all of them are renewed at once.
@@ -77,10 +80,10 @@ pub enum StartError {
         #[source]
         source: TableError,
     },
-    /// Workers of this application take leases by the rules of KCL 2.x.
+    /// Workers of this application play by rules that are newer than this daemon.
     #[error(
-        "the fleet of application {application} plays by {}, which this version cannot join: finish its upgrade to \
-         KCL 3.x first (row Migration3.0 of table {table})",
+        "the fleet of application {application} plays by {}, which this version does not know (row Migration3.0 of table \
+         {table}): use a newer version",
         version.name()
     )]
     OtherRules {
@@ -91,12 +94,12 @@ pub enum StartError {
         /// What the row says.
         version: ClientVersion,
     },
-    /// The fleet still has its lock and metrics in tables of their own.
+    /// The fleet is not ready to move into the lease table.
     #[error(
-        "the fleet of this application still uses the table {table} of KCL 3.0-3.4: finish its migration to a single \
-         table (KCL 3.5) first, or, if no such worker runs any more, delete that table"
+        "migrateAllEntitiesToLeaseTable = true is too early: row TableMigration3.5 of table {table} must have come to \
+         TABLE_MIGRATION_STATUS_DEPLOYED before; run the whole fleet without that line for an hour first"
     )]
-    LegacyTables {
+    TooEarly {
         /// The legacy coordinator table.
         table: String,
     },
@@ -121,17 +124,35 @@ pub(super) async fn start(
     };
     starting.check_worker_id()?;
     let description = starting.ensure_table().await?;
-    starting.refuse_legacy_tables().await?;
+    let status = starting.table_status().await?;
     let segments = starting
         .settings
         .scan_segments
         .unwrap_or_else(|| segments(description.size_bytes));
     let call_max = starting.settings.renewal_interval().max(CALL_MIN);
     let rows = Rows::new(starting.table.clone(), segments, call_max);
-    starting.agree_on_rules(&rows).await?;
-    starting.refuse_a_twin(&rows).await?;
+    let (status, status_receiver) = watch::channel(status);
+    let legacy = starting
+        .settings
+        .legacy
+        .as_ref()
+        .filter(|_| status.borrow().reads_legacy());
+    let legacy = legacy.map(|legacy| LegacyRows {
+        coordinator: Rows::new(legacy.coordinator.clone(), 1, call_max),
+        metrics: Rows::new(legacy.metrics.clone(), 1, call_max),
+    });
+    let places = Places::new(rows, legacy, status_receiver);
+    let rules = starting.agree_on_rules(&places).await?;
+    info!(
+        rules = rules.name(),
+        tables = status.borrow().name(),
+        "rules of the fleet"
+    );
+    let (rules, rules_receiver) = watch::channel(rules);
+    starting.refuse_a_twin(&places).await?;
     let metrics = MetricsRow {
-        rows: rows.clone(),
+        rows: places.metrics().clone(),
+        rules: rules_receiver,
         me: starting.settings.worker.clone(),
         clock: starting.clock.clone(),
         interval: starting.settings.assignment.report_interval,
@@ -139,11 +160,15 @@ pub(super) async fn start(
         metrics: starting.settings.metrics.clone(),
     };
     // Before the first assignment round: no leader assigns anything to a worker that does not report.
-    metrics
-        .report()
-        .await
-        .map_err(|source| starting.failed("reporting this worker's metrics", source))?;
-    let leases = starting.run(rows, metrics, description.owner_index).await?;
+    if rules.borrow().reports() {
+        metrics.report().await.map_err(|source| StartError::Table {
+            what: "reporting this worker's metrics",
+            table: metrics.rows.table.name().to_owned(),
+            source,
+        })?;
+    }
+    let has_index = description.owner_index == Some(true);
+    let leases = starting.run(places, metrics, has_index, rules, status).await?;
     info!(took_ms = started.elapsed().as_millis() as u64, "leases started");
     Ok(leases)
 }
@@ -160,7 +185,7 @@ impl Starting {
     /// Metrics are written without a condition under the worker's id (trap 6).
     fn check_worker_id(&self) -> Result<(), StartError> {
         let worker = &self.settings.worker;
-        let reserved = [leader::KEY, client_version::KEY, TABLE_MIGRATION];
+        let reserved = [leader::KEY, client_version::KEY, table_migration::KEY];
         if reserved.contains(&worker.as_str())
             || worker.as_str().starts_with("shardId-")
             || worker.as_str().is_empty()
@@ -212,57 +237,48 @@ impl Starting {
         poll(CREATION_PATIENCE, look).await
     }
 
-    /// 5.10: no legacy coordinator table, or one whose migration is complete. Anything else is the next step.
-    async fn refuse_legacy_tables(&self) -> Result<(), StartError> {
+    /// 5.10: where the rows are that are no leases.
+    async fn table_status(&self) -> Result<Status, StartError> {
         let metrics = &self.settings.metrics;
         let mut scope = metrics.scope(Operation::TableMigrationStart, Of::Application);
-        let refused = self.look_for_legacy_tables().await;
-        let is_fault = matches!(refused, Err(StartError::Table { .. }));
+        let status = self.look_for_legacy_tables().await;
+        let is_fault = matches!(status, Err(StartError::Table { .. }));
         scope.add(Metric::READ_FAULT, f64::from(u8::from(is_fault)));
-        scope.end(refused.is_ok());
-        refused
+        scope.end(status.is_ok());
+        status
     }
 
-    async fn look_for_legacy_tables(&self) -> Result<(), StartError> {
-        let Some(legacy) = &self.settings.legacy_coordinator else {
-            return Ok(());
+    async fn look_for_legacy_tables(&self) -> Result<Status, StartError> {
+        let Some(legacy) = &self.settings.legacy else {
+            return Ok(Status::Complete);
         };
-        if self
-            .attempt("looking for a legacy coordinator table", || legacy.describe())
-            .await?
-            .is_none()
-        {
-            return Ok(());
+        let table = &legacy.coordinator;
+        let what = "looking for a legacy coordinator table";
+        if self.attempt(what, || table.describe()).await?.is_none() {
+            return Ok(Status::Complete);
         }
-        let row = self
-            .attempt("reading TableMigration3.5", || legacy.get(TABLE_MIGRATION, true))
+        let what = "reading TableMigration3.5";
+        let item = self
+            .attempt(what, || table.get(table_migration::KEY, true))
             .await?;
-        let status = row.as_ref().and_then(|row| row.get("tm"));
-        if status == Some(&Value::s("TABLE_MIGRATION_STATUS_COMPLETE")) {
-            return Ok(());
-        }
-        Err(StartError::LegacyTables {
-            table: legacy.name().to_owned(),
+        // Compat: a row that cannot be read counts as absent, as in Java.
+        let row = item.and_then(|item| MigrationRow::read(&item).ok());
+        table_migration::at_start(row.as_ref(), self.settings.migrate).map_err(|_| StartError::TooEarly {
+            table: table.name().to_owned(),
         })
     }
 
-    /// 5.9: the rules that the fleet plays by are 3.x, or become so now.
-    async fn agree_on_rules(&self, rows: &Rows) -> Result<(), StartError> {
+    /// 5.9: the rules that the fleet plays by, set by us where nobody has yet.
+    async fn agree_on_rules(&self, places: &Places) -> Result<Rules, StartError> {
+        let (me, configured) = (&self.settings.worker, self.settings.client_version);
         loop {
             let what = "reading the client version";
-            let row = self.attempt(what, || rows.client_version()).await?;
-            match at_start(row.as_ref(), &self.settings.worker, self.clock.epoch_ms()) {
-                Step::Go => return Ok(()),
-                Step::Write(write) => {
-                    let what = "writing the client version";
-                    let written =
-                        retry(&self.clock, Patience::ENDLESS, what, || self.table.write(&write)).await;
-                    match written {
-                        // Somebody was first, or our first try was applied unseen: read again.
-                        Ok(_) | Err(TableError::Conflict(_)) => {}
-                        Err(source) => return Err(self.failed(what, source)),
-                    }
-                }
+            let row = self.attempt(what, || places.client_version()).await?;
+            let now_ms = self.clock.epoch_ms();
+            let (write, key_name) = match at_start(configured, row.as_ref(), me, places.state_key(), now_ms) {
+                Step::Play(rules) => return Ok(rules),
+                Step::Create(write) => (write, places.state_key()),
+                Step::Change(write) => (write, row.as_ref().map_or(COORDINATOR_KEY, |row| row.key_name())),
                 Step::Refuse(version) => {
                     return Err(StartError::OtherRules {
                         application: self.settings.application.clone(),
@@ -270,6 +286,15 @@ impl Starting {
                         version,
                     });
                 }
+            };
+            let what = "writing the client version";
+            let written = retry(&self.clock, Patience::ENDLESS, what, || {
+                places.write_state(&write, key_name)
+            });
+            match written.await {
+                // Somebody was first, or our first try was applied unseen: read again.
+                Ok(()) | Err(TableError::Conflict(_)) => {}
+                Err(source) => return Err(self.failed(what, source)),
             }
         }
     }
@@ -278,10 +303,11 @@ impl Starting {
     /// killed and comes back with its id waits for one renewal that does not come.
     ///
     /// Compat: Java adopts the leases at once, and both work on them.
-    async fn refuse_a_twin(&self, rows: &Rows) -> Result<(), StartError> {
+    async fn refuse_a_twin(&self, places: &Places) -> Result<(), StartError> {
         let me = &self.settings.worker;
         let what = "looking for another worker of this id";
-        let row = self.attempt(what, || rows.get(me.as_str())).await?;
+        let row = self.attempt(what, || places.metrics().get(me.as_str())).await?;
+        let rows = &places.leases;
         let report = row.and_then(|item| WorkerMetrics::read(&item).ok());
         let now_s = self.clock.epoch_ms() / 1000;
         if !may_live(report.as_ref(), now_s, self.settings.assignment.report_interval) {
@@ -321,10 +347,13 @@ impl Starting {
     /// Adopts what is ours from an earlier life, and starts the tasks.
     async fn run(
         &self,
-        rows: Rows,
+        places: Places,
         metrics: MetricsRow,
-        owner_index: Option<bool>,
+        has_index: bool,
+        rules: watch::Sender<Rules>,
+        status: watch::Sender<Status>,
     ) -> Result<Leases, StartError> {
+        let rows = places.leases.clone();
         let (settings, clock) = (&self.settings, &self.clock);
         let me = settings.worker.clone();
         let failover = settings.assignment.failover;
@@ -336,14 +365,20 @@ impl Starting {
             CancellationToken::new(),
         );
         let (held_sender, held) = watch::channel(Held::from([]));
+        let (lock_sender, locked) = watch::channel(false);
         let (leader_sender, is_leader) = watch::channel(false);
         let (is_taking, taking_receiver) = watch::channel(true);
-        let (index_sender, index) = watch::channel(owner_index == Some(true));
+        let (index_sender, index) = watch::channel(has_index);
         let (keeper_sender, keeper_receiver) = mpsc::channel(MESSAGES_MAX);
         let (last_round, last_round_receiver) = mpsc::channel(1);
 
         let began = Instant::now();
-        let found = self.attempt("looking at all leases", || rows.scan(true)).await?;
+        let found = self
+            .attempt("looking at all leases", || places.scan(true))
+            .await?;
+        let ended = Instant::now();
+        let owners = found.leases.iter().filter_map(|lease| lease.owner.as_ref());
+        let (elected_sender, elected) = watch::channel(leads(&me, owners));
         settings
             .metrics
             .add(Operation::LeaseRenewerStart, Of::Application, Metric::FAULT, 0.0);
@@ -380,22 +415,58 @@ impl Starting {
             clock: clock.clone(),
             settings: settings.assignment.clone(),
             stale_report: settings.stale_report,
-            is_leader: is_leader.clone(),
+            places: places.clone(),
+            is_leader: locked.clone(),
+            rules: rules.subscribe(),
             is_taking: taking_receiver,
             signals: signals.clone(),
             keeper: keeper_sender.clone(),
             last_round: last_round_receiver,
             metrics: settings.metrics.clone(),
         };
-        tasks.rest.spawn(assignment.run((began, found), running.clone()));
-        let leadership = Leadership {
+        let taker = Taking {
             rows: rows.clone(),
             me: me.clone(),
             clock: clock.clone(),
+            settings: settings.taker(),
+            steal_interval: (failover + settings.epsilon) * 2,
+            rules: rules.subscribe(),
+            elected: elected_sender,
+            held: held.clone(),
+            keeper: keeper_sender.clone(),
+            signals: signals.clone(),
+        };
+        let (taker_stop, seen) = (taking.clone(), found.clone());
+        tasks
+            .reporting
+            .spawn(async move { taker.run(&seen, ended, taker_stop).await });
+        tasks.rest.spawn(assignment.run((began, found), running.clone()));
+        let leadership = Leadership {
+            places: places.clone(),
+            me: me.clone(),
+            clock: clock.clone(),
             failover,
-            is_leader: leader_sender,
+            rules: rules.subscribe(),
+            status: status.clone(),
+            is_leader: lock_sender,
             metrics: settings.metrics.clone(),
         };
+        let migration = TableMigration {
+            places: places.clone(),
+            me: me.clone(),
+            clock: clock.clone(),
+            migrate: settings.migrate,
+            bake: settings.migration_bake,
+            report_age_max: settings.assignment.report_interval * 2,
+            locked: locked.clone(),
+            status,
+        };
+        tasks.rest.spawn(migration.run(running.clone()));
+        let say = say_who_leads(rules.subscribe(), locked, elected.clone(), leader_sender);
+        let say_stop = running.clone();
+        tasks.rest.spawn(async move {
+            say_stop.run_until_cancelled(say).await;
+        });
         tasks.leading.spawn(leadership.run(leading.clone()));
         if let Some(host) = settings.host.clone() {
             let sampling = Sampling {
@@ -418,13 +489,25 @@ impl Starting {
             signals: signals.clone(),
             index,
             metrics: settings.metrics.clone(),
+            rules: rules.subscribe(),
         };
         tasks.rest.spawn(discovery.run(taking.clone()));
-        if owner_index != Some(true) {
-            let exists = owner_index.is_some();
-            let build = build_index(rows.clone(), clock.clone(), exists, index_sender, taking.clone());
-            tasks.rest.spawn(build);
-        }
+        let keep = keep_index(
+            rows.clone(),
+            clock.clone(),
+            rules.subscribe(),
+            index_sender,
+            taking.clone(),
+        );
+        tasks.rest.spawn(keep);
+        let watch = RulesWatch {
+            places,
+            me: settings.worker.clone(),
+            clock: clock.clone(),
+            rules,
+            elected,
+        };
+        tasks.rest.spawn(watch.run(running.clone()));
         Ok(Leases {
             inner: Arc::new(Inner {
                 rows,
