@@ -172,8 +172,12 @@ fn to_steal(needed: usize, count: usize, target: usize) -> usize {
     }
 }
 
+/// Some of the leases, by chance; those of finished shards last, since there is nothing left to do for them.
+///
+/// Compat: Java's choice does not ask what is finished, and after a reshard a newcomer may get nothing else.
 fn take(mut leases: Vec<&Lease>, count_max: usize, is_stolen: bool, rng: &mut Rng) -> Vec<Take> {
     rng.shuffle(&mut leases);
+    leases.sort_by_key(|lease| lease.checkpoint.is_shard_end());
     let chosen = leases.into_iter().take(count_max);
     chosen
         .map(|lease| Take {
@@ -346,6 +350,22 @@ mod tests {
         };
         assert_eq!(plan("a: s1 s2 s3 s4 s5 s6", Duration::ZERO, &many).len(), 3);
         assert_eq!(plan("a: s1 s2 s3 s4 s5 | b: s6", Duration::ZERO, &many).len(), 2);
+    }
+
+    #[test]
+    fn leases_of_finished_shards_are_stolen_last() {
+        let mut rows = leases("a: s1 s2 s3 s4");
+        rows[0].checkpoint = Position::ShardEnd;
+        rows[1].checkpoint = Position::ShardEnd;
+        rows[3].checkpoint = Position::ShardEnd;
+        let now = Instant::now();
+        let mut taker = Taker::default();
+        taker.look(&rows, now);
+        for seed in 0..20 {
+            let stolen = taker.plan(&rows, &"me".into(), &settings(), now, true, &mut Rng::new(seed));
+            let keys: Vec<&str> = stolen.iter().map(|take| take.lease.key.as_str()).collect();
+            assert_eq!(keys, ["s3"], "seed {seed}");
+        }
     }
 
     #[test]
