@@ -16,8 +16,10 @@ fi
 python=${JUDGES_DIR:-$here/../../.judges}/python/bin/python
 
 case "${1:-all}" in
-    all) at_once=1 fleets=("single_table follow" "single_table lead" "single_table deaf") ;;
-    short) at_once=3 fleets=("single_table short") ;;
+    all) at_once=1 fleets=(
+        "single_table follow" "single_table lead" "single_table deaf" "separate_tables roll" "separate_tables migrate" "taking roll"
+    ) ;;
+    short) at_once=3 fleets=("single_table short" "separate_tables short" "taking short") ;;
     *) echo "what is '$1'? Nothing, or: short" >&2; exit 2 ;;
 esac
 "$python" -m pytest --quiet -p no:cacheprovider "$here/test_accounting.py" || exit 1
