@@ -17,6 +17,7 @@ use multilangd_engine::table::{Rows, ScanPage, Table, TableDescription, TableErr
 use tokio::sync::oneshot;
 use tokio::time::{Instant, sleep, sleep_until};
 
+use crate::fanout::Subscriptions;
 use crate::sim::journal::Journal;
 use crate::sim::oracle::Oracle;
 use crate::stream::FakeStream;
@@ -104,6 +105,8 @@ impl Weather {
 pub struct World {
     /// The stream.
     pub stream: Arc<FakeStream>,
+    /// Who is subscribed to which shard, where a fleet reads by fan-out.
+    pub subscriptions: Subscriptions,
     /// The lease table.
     pub table: Arc<FakeTable>,
     /// What must hold.
@@ -131,6 +134,7 @@ impl World {
         table.keep_no_calls();
         Arc::new(Self {
             stream,
+            subscriptions: Subscriptions::default(),
             table,
             oracle,
             journal,

@@ -13,13 +13,16 @@ use multilangd_core::shards::InitialPosition;
 use multilangd_engine::child::SessionSettings;
 use multilangd_engine::clock::Clock;
 use multilangd_engine::consumer::{ConsumerSettings, Surroundings};
-use multilangd_engine::fetch::{FetchSettings, WorkerReadAhead};
+use multilangd_engine::fetch::{
+    FetchSettings, Registration, RegistrationSettings, WantedConsumer, WorkerReadAhead,
+};
 use multilangd_engine::leases::{LeaseSettings, Leases};
 use multilangd_engine::shards::{ShardSettings, Shards};
 use multilangd_engine::worker::{Exit, Worker, WorkerSettings};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
+use crate::fanout::Pushed;
 use crate::faults::{Line, World};
 use crate::sim::child::{Health, SimulatedChildren};
 
@@ -35,6 +38,8 @@ pub struct FleetSettings {
     pub parent_poll: Duration,
     /// `shutdownGraceMillis`.
     pub grace: Duration,
+    /// By enhanced fan-out instead of polling.
+    pub fan_out: bool,
     /// `idleTimeBetweenReadsInMillis`.
     pub idle: Duration,
     /// `maxRecords`.
@@ -233,6 +238,18 @@ async fn work(
         shard_settings,
         &CancellationToken::new(),
     );
+    let fan_out = settings.fan_out.then(|| {
+        Registration::new(
+            Arc::new(Pushed::new(stream.clone(), world.subscriptions.clone())),
+            stream.clone(),
+            WantedConsumer::Named {
+                name: "simulated".to_owned(),
+                stream_arn: None,
+            },
+            RegistrationSettings::default(),
+            clock.clone(),
+        )
+    });
     let around = Surroundings {
         stream,
         spawn: Arc::new(SimulatedChildren::new(world, line, health)),
@@ -248,7 +265,7 @@ async fn work(
                 },
                 records_max: settings.records_max,
                 timestamp_ms: None,
-                fan_out: None,
+                fan_out,
             },
             session: SessionSettings::default(),
             parent_poll: settings.parent_poll,

@@ -3,6 +3,7 @@
 pub mod child;
 pub mod cloudwatch;
 pub mod daemon;
+pub mod fanout;
 pub mod faults;
 pub mod fleet;
 pub mod records;

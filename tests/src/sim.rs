@@ -114,7 +114,7 @@ struct Story {
     stable_ids: bool,
 }
 
-fn settings(dice: &Dice) -> FleetSettings {
+fn settings(seed: u64, dice: &Dice) -> FleetSettings {
     let pick = |several: &[u64]| Duration::from_millis(*dice.one_of(several).unwrap_or(&several[0]));
     let failover = pick(&[10_000, 10_000, 10_000, 4_000, 30_000]);
     FleetSettings {
@@ -128,6 +128,8 @@ fn settings(dice: &Dice) -> FleetSettings {
         },
         parent_poll: pick(&[10_000, 1_000]),
         grace: pick(&[5_000, 0, 30_000]),
+        // Not by the dice, so that the other fleets' stories stay as they are.
+        fan_out: seed % 3 == 1,
         idle: pick(&[1_000, 200]),
         records_max: *dice.one_of(&[10_000, 20, 3]).unwrap_or(&10_000) as u32,
         deliver_empty_batches: dice.happens(300),
@@ -139,7 +141,7 @@ fn settings(dice: &Dice) -> FleetSettings {
 impl Story {
     fn new(seed: u64, journal: Journal) -> Self {
         let dice = Dice::new(seed);
-        let settings = settings(&dice);
+        let settings = settings(seed, &dice);
         let clock = Clock::simulated(NOW_MS, 0);
         let shards = dice.between(1, OPEN_SHARDS_MAX as u64) as usize;
         let stream = FakeStream::new("simulated", shards, clock);
