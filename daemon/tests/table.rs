@@ -8,7 +8,8 @@ mod common;
 use std::collections::BTreeSet;
 
 use common::dynamodb;
-use multilangd_core::table::{Action, Condition, Item, Value, Write};
+use multilangd_core::table::{Action, Condition, Item, Place, Value, Write};
+use multilangd_core::table_migration::Places;
 use multilangd_daemon::aws::dynamodb::DynamoDbTable;
 use multilangd_engine::table::{ScanPage, Table, TableError, TableSettings};
 use multilangd_local::Fault;
@@ -436,6 +437,39 @@ fn assert_conflict(result: Result<Option<Item>, TableError>, old: Option<&Item>)
         }
         other => panic!("no conflict: {other:?}"),
     }
+}
+
+#[tokio::test]
+async fn a_transaction_over_two_tables_happens_as_a_whole_or_not_at_all() {
+    let legacy = created("moved-state", "key").await;
+    let leases = created("moved", "leaseKey").await;
+    for (key, name) in [("Leader", "ownerName"), ("Migration3.0", "cv")] {
+        let item = Item::from([
+            ("key".to_owned(), Value::s(key)),
+            (name.to_owned(), Value::s("w-A")),
+        ]);
+        let conditions = Vec::new();
+        legacy.write(&Write::Put { item, conditions }).await.unwrap();
+    }
+    let place = |table: &DynamoDbTable| Place {
+        table: table.name().to_owned(),
+        key_name: table.key_name().to_owned(),
+    };
+    let tables = Places {
+        coordinator: place(&legacy),
+        leases: place(&leases),
+    };
+    let entry = legacy.get("Migration3.0", true).await.unwrap().unwrap();
+    let by_another = tables.move_entry(&entry, &"w-B".into()).unwrap();
+    let refused = leases.transact(&by_another).await;
+    assert!(matches!(refused, Err(TableError::Conflict(None))), "{refused:?}");
+    assert_eq!(leases.get("Migration3.0", true).await.unwrap(), None);
+    let by_the_leader = tables.move_entry(&entry, &"w-A".into()).unwrap();
+    leases.transact(&by_the_leader).await.unwrap();
+    assert_eq!(legacy.get("Migration3.0", true).await.unwrap(), None);
+    let moved = leases.get("Migration3.0", true).await.unwrap().unwrap();
+    assert_eq!(moved["cv"], Value::s("w-A"));
+    assert_eq!(moved["entityType"], Value::s("CLIENT_VERSION_MIGRATION"));
 }
 
 async fn created(name: &str, key_name: &str) -> DynamoDbTable {
