@@ -70,7 +70,8 @@ pub fn plan(
     mine.into_iter().map(take).collect()
 }
 
-/// When there will be something to take, unless something happens before.
+/// When there will be something to take, unless something happens before. `now`: as of when the last plan judged, so that
+/// what has expired since is not passed over.
 pub fn next_deadline(
     view: &View,
     observations: &Observations,
@@ -79,11 +80,14 @@ pub fn next_deadline(
     now: Instant,
 ) -> Option<Instant> {
     let leases = view.leases.iter().map(|seen| &seen.lease);
-    let since = leases
+    let deadlines = leases
         .filter(|lease| !is_found_anyway(lease, me))
-        .filter_map(|lease| observations.rescue_at(&lease.key, settings));
-    let deadlines = since.flat_map(|since| [since, since + GRACE]);
-    deadlines.filter(|deadline| *deadline >= now).min()
+        .filter_map(|lease| Some((lease, observations.rescue_at(&lease.key, settings)?)))
+        .flat_map(|(lease, since)| [(lease, since), (lease, since + GRACE)]);
+    deadlines
+        .filter(|(lease, deadline)| !is_over(lease, *deadline, now))
+        .map(|(_, deadline)| deadline)
+        .min()
 }
 
 /// An owned lease has expired when it stood still for longer; one without an owner may be taken at once.

@@ -138,7 +138,8 @@ impl Taker {
         )
     }
 
-    /// When the next lease of others expires, unless it is renewed.
+    /// When the next lease of others expires, unless it is renewed. `now`: as of when the last plan judged (`began`), so that
+    /// one that has expired since is not passed over.
     pub fn next_expiry(&self, settings: &TakerSettings, now: Instant) -> Option<Instant> {
         let expiries = self
             .seen

@@ -180,7 +180,8 @@ impl Assignment {
         if self.receiver().is_none() {
             found.reports.retain(|report| report.worker != self.me);
         }
-        let view = self.look(memory, found, began);
+        let judged = began;
+        let view = self.look(memory, found, judged);
         let now = Instant::now();
         let workers: BTreeSet<WorkerId> = view.workers.iter().map(|report| report.worker.clone()).collect();
         let balance_interval = self.settings.interval * self.settings.balance_every.max(1);
@@ -212,7 +213,8 @@ impl Assignment {
         let now = Instant::now();
         let looks = (rows_count / ROWS_PER_LOOK + 1) as u32;
         let regular = now + (LOOK_MIN * looks).min(self.settings.interval);
-        let deadline = memory.observations.next_deadline(&self.settings, now.into_std());
+        let observations = &memory.observations;
+        let deadline = observations.next_deadline(&self.settings, judged.into_std());
         Some(deadline.map_or(regular, |deadline| {
             regular.min(Instant::from_std(deadline) + Duration::from_millis(1))
         }))

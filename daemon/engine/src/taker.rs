@@ -131,7 +131,7 @@ impl Taking {
         let now = Instant::now();
         let looks = (found.leases.len() / ROWS_PER_LOOK + 1) as u32;
         let regular = now + (LOOK_MIN * looks).min(self.steal_interval);
-        let expiry = memory.taker.next_expiry(&self.settings, now.into_std());
+        let expiry = memory.taker.next_expiry(&self.settings, began.into_std());
         expiry.map_or(regular, |expiry| {
             regular.min(Instant::from_std(expiry) + Duration::from_millis(1))
         })

@@ -105,7 +105,8 @@ impl Observations {
         self.leases.insert(lease.key.clone(), observed);
     }
 
-    /// When the next lease will have expired, or the next hand-off be overdue, unless something happens before.
+    /// When the next lease will have expired, or the next hand-off be overdue, unless something happens before. `now`: as of
+    /// when the last look judged (`began`), so that what has expired since is not passed over.
     pub fn next_deadline(&self, settings: &AssignmentSettings, now: Instant) -> Option<Instant> {
         let deadlines = self
             .leases

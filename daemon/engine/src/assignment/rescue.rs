@@ -63,7 +63,7 @@ impl Assignment {
         let looks = (rows_count / ROWS_PER_LOOK + 1) as u32;
         let regular = now + (LOOK_MIN * looks).min(self.settings.interval);
         let observations = &memory.observations;
-        let deadline = next_deadline(&view, observations, &me, &self.settings, now.into_std());
+        let deadline = next_deadline(&view, observations, &me, &self.settings, began.into_std());
         deadline.map_or(regular, |deadline| {
             regular.min(Instant::from_std(deadline) + Duration::from_millis(1))
         })
