@@ -86,6 +86,11 @@ impl Weather {
         latency_ms: 8,
     };
 
+    fn is_bad(&self) -> bool {
+        let faults = self.lost + self.unanswered + self.throttled + self.held_up;
+        faults > 0 || self.latency_ms > 300
+    }
+
     /// Some weather.
     pub fn any(dice: &Dice) -> Self {
         let severity = *dice.one_of(&[0, 5, 20, 60]).unwrap_or(&0);
@@ -151,6 +156,7 @@ impl World {
 
     /// The weather changes.
     pub fn set_weather(&self, weather: Weather) {
+        self.oracle.weather(weather.is_bad(), Instant::now() + RECOVERY);
         *self.weather.lock().unwrap_or_else(PoisonError::into_inner) = weather;
     }
 
@@ -158,6 +164,9 @@ impl World {
         *self.weather.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
+
+/// What went wrong before may delay what happens this much later.
+const RECOVERY: Duration = Duration::from_secs(30);
 
 /// What becomes of one call.
 enum Fate {
@@ -229,11 +238,13 @@ impl Line {
 
     /// Until then every call is lost.
     pub fn cut(&self, until: Instant) {
+        self.world.oracle.trouble_until(until + RECOVERY);
         self.with(|state| state.cut_until = Some(until));
     }
 
     /// Until then nothing gets through in either direction, as while a machine is suspended.
     pub fn freeze(&self, until: Instant) {
+        self.world.oracle.trouble_until(until + RECOVERY);
         self.with(|state| state.frozen_until = Some(until));
     }
 

@@ -108,6 +108,7 @@ impl Fleet {
             return;
         }
         self.world.journal.note(format!("{worker}: starts"));
+        self.world.oracle.lives(worker, true);
         let line = Line::new(worker.clone(), self.world.clone());
         let now_ms = NOW_MS + i64::try_from(self.world.age().as_millis()).unwrap_or(0);
         let clock = Clock::simulated(now_ms, self.world.dice.between(0, u64::MAX));
@@ -133,6 +134,7 @@ impl Fleet {
     pub fn crash(&mut self, worker: &WorkerId) {
         if let Some(running) = self.running.remove(worker) {
             self.world.journal.note(format!("{worker}: crashes"));
+            self.world.oracle.lives(worker, false);
             running.line.gone();
             running.life.abort();
         }
@@ -181,6 +183,7 @@ impl Fleet {
             let Some(running) = self.running.remove(&worker) else {
                 continue;
             };
+            self.world.oracle.lives(&worker, false);
             running.line.gone();
             let how = match running.life.await {
                 Ok(how) => how,

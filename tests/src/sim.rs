@@ -76,6 +76,15 @@ impl Report {
     }
 }
 
+/// Runs the simulation of a seed with a bug planted. What is wrong in the end, if it was found.
+#[cfg(planted)]
+pub fn simulate_with(bug: multilangd_core::planted::Bug, seed: u64) -> Option<String> {
+    multilangd_core::planted::plant(Some(bug));
+    let report = simulate(seed);
+    multilangd_core::planted::plant(None);
+    report.violation
+}
+
 /// Runs the simulation of a seed, on this thread.
 pub fn simulate(seed: u64) -> Report {
     let mut builder = tokio::runtime::Builder::new_current_thread();
@@ -335,6 +344,7 @@ impl Story {
         if let Some(shard) = self.world.dice.one_of(&over) {
             self.note(format!("{shard} is trimmed"));
             self.world.stream.trim(shard);
+            self.world.oracle.trimmed(shard);
         }
     }
 

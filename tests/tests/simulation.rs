@@ -28,6 +28,37 @@ fn the_same_seed_tells_the_same_story() {
     }
 }
 
+/// Seeds in which each planted bug must be found. More would still prove it; but a bug that hides for longer hides.
+#[cfg(planted)]
+const SEEDS_TO_FIND_A_BUG: u64 = 40;
+
+#[cfg(planted)]
+#[test]
+fn every_planted_bug_is_found() {
+    use multilangd_core::planted::Bug;
+    use multilangd_tests::sim::simulate_with;
+
+    let threads: Vec<_> = Bug::ALL
+        .iter()
+        .map(|bug| {
+            std::thread::spawn(|| (0..SEEDS_TO_FIND_A_BUG).find(|seed| simulate_with(*bug, *seed).is_some()))
+        })
+        .collect();
+    let found = threads
+        .into_iter()
+        .map(|thread| thread.join().expect("a simulation does not panic"));
+    let missed: Vec<&Bug> = Bug::ALL
+        .iter()
+        .zip(found)
+        .filter(|(_, found)| found.is_none())
+        .map(|(bug, _)| bug)
+        .collect();
+    assert!(
+        missed.is_empty(),
+        "not found within {SEEDS_TO_FIND_A_BUG} seeds: {missed:?}"
+    );
+}
+
 fn in_parallel(seeds: std::ops::Range<u64>) -> Vec<Report> {
     let threads = std::thread::available_parallelism().map_or(1, usize::from) as u64;
     std::thread::scope(|scope| {

@@ -25,6 +25,10 @@ pub fn drop_checkpointed(records: &mut Vec<UserRecord>, last: &Position) {
     let done = records
         .iter()
         .take_while(|record| match last {
+            #[cfg(planted)]
+            Position::At(number, sub) if crate::planted::is_planted(crate::planted::Bug::FilterStrictly) => {
+                (&record.sequence_number, record.sub_sequence_number) < (number, *sub)
+            }
             Position::At(number, sub) => {
                 (&record.sequence_number, record.sub_sequence_number) <= (number, *sub)
             }
@@ -38,6 +42,10 @@ pub fn drop_checkpointed(records: &mut Vec<UserRecord>, last: &Position) {
 /// The parents that still keep a shard waiting: those whose lease exists and is not finished
 /// (`BlockOnParentShardTask`). `parents` are the leases that were found.
 pub fn unfinished_parents<'a>(parents: impl IntoIterator<Item = &'a Lease>) -> Vec<ShardId> {
+    #[cfg(planted)]
+    if crate::planted::is_planted(crate::planted::Bug::ParentsIgnored) {
+        return Vec::new();
+    }
     parents
         .into_iter()
         .filter(|parent| !parent.checkpoint.is_shard_end())

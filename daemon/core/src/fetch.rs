@@ -124,6 +124,10 @@ impl Beginning {
             Position::TrimHorizon => StartAt::TrimHorizon,
             Position::Latest | Position::ShardEnd => StartAt::Latest,
             // AT, not AFTER: the checkpoint may lie inside an aggregate (`consuming.md 9`, trap 1).
+            #[cfg(planted)]
+            Position::At(number, _) if crate::planted::is_planted(crate::planted::Bug::StartAfter) => {
+                StartAt::After(number.clone())
+            }
             Position::At(number, _) => StartAt::At(number.clone()),
         };
         Self {

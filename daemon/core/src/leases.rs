@@ -7,6 +7,8 @@ use std::collections::BTreeSet;
 use crate::client_version::ClientVersionRow;
 use crate::ids::{HashRange, Position, ShardId, WorkerId};
 use crate::leader::LockRow;
+#[cfg(planted)]
+use crate::planted;
 use crate::table::{Action, BadRow, Condition, Item, Reader, Value, Write};
 use crate::worker_metrics::WorkerMetrics;
 
@@ -226,6 +228,10 @@ impl Lease {
     /// learns of it (trap 10); once known, the condition is left out, or the lease would be lost in mid-flush.
     pub fn renew(&self) -> Write {
         let mut conditions = vec![self.counter_as_seen()];
+        #[cfg(planted)]
+        if planted::is_planted(planted::Bug::RenewalWithoutCounter) {
+            conditions.clear();
+        }
         if self.checkpoint_owner.is_none() {
             conditions.push(Condition::Absent(CHECKPOINT_OWNER));
         }
@@ -249,6 +255,12 @@ impl Lease {
             Action::Remove(PENDING_STATE),
         ];
         actions.extend(shape_actions(&self.children, self.hash_range));
+        #[cfg(planted)]
+        if planted::is_planted(planted::Bug::UnknownDropped) {
+            let item = self.after(&self.update(Vec::new(), actions)).item();
+            let conditions = vec![self.counter_as_seen()];
+            return Write::Put { item, conditions };
+        }
         self.update(vec![self.counter_as_seen()], actions)
     }
 

@@ -17,6 +17,8 @@ pub mod leader;
 pub mod leases;
 pub mod metrics;
 pub mod rescue;
+#[cfg(planted)]
+pub mod planted;
 pub mod rng;
 pub mod shards;
 pub mod stream;

@@ -19,6 +19,10 @@ fn main() -> ExitCode {
         let at = arguments.iter().position(|it| it == name)?;
         arguments.get(at + 1)?.parse().ok()
     };
+    #[cfg(planted)]
+    if arguments.iter().any(|it| it == "--planted") {
+        return planted(number("--seeds").unwrap_or(40));
+    }
     match (number("--seed"), number("--seeds")) {
         (Some(seed), _) => one(seed),
         (None, Some(count)) => many(number("--from").unwrap_or(0), count),
@@ -73,6 +77,26 @@ fn many(from: u64, count: u64) -> ExitCode {
         began.elapsed()
     );
     verdict(failed == 0)
+}
+
+/// Plants each bug in turn, and shows how it was found.
+#[cfg(planted)]
+fn planted(seeds: u64) -> ExitCode {
+    use multilangd_core::planted::Bug;
+    use multilangd_tests::sim::simulate_with;
+
+    let mut missed = 0;
+    for bug in Bug::ALL {
+        let found = (0..seeds).find_map(|seed| Some((seed, simulate_with(*bug, seed)?)));
+        match found {
+            Some((seed, how)) => println!("{bug:?}: found by seed {seed}: {}", how.trim()),
+            None => {
+                missed += 1;
+                println!("{bug:?}: NOT FOUND within {seeds} seeds");
+            }
+        }
+    }
+    verdict(missed == 0)
 }
 
 fn show(report: &Report) {

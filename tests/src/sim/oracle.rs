@@ -96,6 +96,10 @@ struct ShardTruth {
     closed: bool,
     /// SHARD_END was checkpointed.
     finished: bool,
+    /// A lease was created for it.
+    leased: bool,
+    /// It has reached the end of its retention.
+    trimmed: bool,
 }
 
 #[derive(Default)]
@@ -107,6 +111,13 @@ struct State {
     counts: Counts,
     /// The lease rows as they are.
     rows: BTreeMap<ShardId, Lease>,
+    /// Who runs.
+    alive: BTreeSet<WorkerId>,
+    /// The hand-offs that are pending, and since when.
+    handed_off: BTreeMap<ShardId, Instant>,
+    /// The last time that something might explain a delay.
+    trouble: Option<Instant>,
+    weather_is_bad: bool,
 }
 
 /// Cheap to clone.
@@ -130,6 +141,34 @@ impl Oracle {
     /// What was counted so far.
     pub fn counts(&self) -> Counts {
         self.with(|state| state.counts.clone())
+    }
+
+    /// A worker starts, or is no more.
+    pub fn lives(&self, worker: &WorkerId, alive: bool) {
+        self.with(|state| match alive {
+            true => drop(state.alive.insert(worker.clone())),
+            false => drop(state.alive.remove(worker)),
+        });
+    }
+
+    /// Until then, somebody may be slow for good reason.
+    pub fn trouble_until(&self, until: Instant) {
+        self.with(|state| state.trouble = state.trouble.max(Some(until)));
+    }
+
+    /// The weather changes; what it did is felt until then.
+    pub fn weather(&self, is_bad: bool, felt_until: Instant) {
+        self.with(|state| {
+            if state.weather_is_bad {
+                state.trouble = state.trouble.max(Some(felt_until));
+            }
+            state.weather_is_bad = is_bad;
+        });
+    }
+
+    /// A shard has reached the end of its retention.
+    pub fn trimmed(&self, shard: &ShardId) {
+        self.with(|state| state.shards.entry(shard.clone()).or_default().trimmed = true);
     }
 
     /// A shard was opened.
@@ -274,9 +313,10 @@ impl Oracle {
 
     fn created(&self, worker: &WorkerId, shard: &ShardId, lease: &Lease) {
         let problem = self.with(|state| {
-            let Some(truth) = state.shards.get(shard) else {
+            let Some(truth) = state.shards.get_mut(shard) else {
                 return Some("a lease for a shard that never was");
             };
+            truth.leased = true;
             if lease.counter != 0 || lease.owner.is_some() || lease.owner_switches != 0 {
                 return Some("a new lease with a past");
             }
@@ -297,12 +337,13 @@ impl Oracle {
             if !lease.checkpoint.is_shard_end() || !truth.finished {
                 return Some(format!("at {}, not finished", lease.checkpoint));
             }
-            let unborn = truth.children.iter().find(|child| {
-                state.shards[*child].delivered == 0
-                    && !state.shards[*child].finished
-                    && !state.rows.contains_key(*child)
-            });
-            unborn.map(|child| format!("before its child {child} has a lease"))
+            let has_begun = |child: &ShardId| match state.rows.get(child) {
+                Some(lease) => lease.checkpoint > Position::TrimHorizon,
+                None => state.shards[child].finished,
+            };
+            let unborn = truth.children.iter().find(|child| !has_begun(child));
+            let unborn = unborn.filter(|_| !truth.trimmed);
+            unborn.map(|child| format!("before its child {child} has begun"))
         });
         if let Some(problem) = problem {
             self.journal
@@ -336,6 +377,11 @@ impl Oracle {
                 problems.push("its owners change without its counter".to_owned());
             }
         }
+        let is_heartbeat = after.counter > before.counter && same_owners;
+        if is_heartbeat && before.actual_owner() != Some(worker) {
+            problems.push("the heartbeat of another worker's lease".to_owned());
+        }
+        problems.extend(self.hand_off(worker, shard, before, after));
         if after.checkpoint_owner.is_some() && after.checkpoint_owner == after.owner {
             problems.push("both of its owners are the same".to_owned());
         }
@@ -363,13 +409,41 @@ impl Oracle {
         }
     }
 
+    /// What is wrong with how a hand-off goes on: an owner that is alive, and whom nothing holds up, ends it itself.
+    fn hand_off(&self, worker: &WorkerId, shard: &ShardId, before: &Lease, after: &Lease) -> Option<String> {
+        let now = Instant::now();
+        self.with(|state| {
+            let is_pending = |lease: &Lease| lease.checkpoint_owner.is_some();
+            match (is_pending(before), is_pending(after)) {
+                (false, true) => drop(state.handed_off.insert(shard.clone(), now)),
+                (true, false) => {
+                    let since = state.handed_off.remove(shard)?;
+                    let owner = before.checkpoint_owner.clone()?;
+                    let is_excused =
+                        state.weather_is_bad || state.trouble.is_some_and(|trouble| since <= trouble);
+                    if owner != *worker && state.alive.contains(&owner) && !is_excused {
+                        let took = now - since;
+                        return Some(format!("{owner} did not hand it over within {took:?}"));
+                    }
+                }
+                (true, true) | (false, false) => {}
+            }
+            None
+        })
+    }
+
     /// What is wrong with a checkpoint that was just stored.
     fn checkpointed(&self, shard: &ShardId, checkpoint: &Position) -> Option<String> {
         self.with(|state| {
+            let children = state.shards.get(shard)?.children.clone();
+            let unleased = children.into_iter().find(|child| !state.shards[child].leased);
             let truth = state.shards.get_mut(shard)?;
             match checkpoint {
                 Position::ShardEnd => {
                     truth.finished = true;
+                    if let Some(child) = unleased {
+                        return Some(format!("it is finished, and its child {child} has no lease"));
+                    }
                     if !truth.closed {
                         return Some("it is finished, and still open".to_owned());
                     }

@@ -2,6 +2,8 @@
 
 use super::Lease;
 use crate::ids::WorkerId;
+#[cfg(planted)]
+use crate::planted;
 
 /// Whether a lease is still this worker's.
 #[derive(Clone, Debug, PartialEq)]
@@ -37,6 +39,8 @@ impl Lease {
     /// The next owner, where a hand-off by this worker is pending.
     pub fn hand_over_to(&self, me: &WorkerId) -> Option<&WorkerId> {
         let pending = self.checkpoint_owner.as_ref() == Some(me) && self.owner.as_ref() != Some(me);
+        #[cfg(planted)]
+        let pending = pending && !planted::is_planted(planted::Bug::HandOffUnnoticed);
         self.owner.as_ref().filter(|_| pending)
     }
 

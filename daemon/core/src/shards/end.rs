@@ -77,6 +77,10 @@ pub fn clean_up<'a>(
     children: impl IntoIterator<Item = (&'a ShardId, Option<&'a Lease>)>,
     parents_left: impl IntoIterator<Item = &'a ShardId>,
 ) -> CleanUp {
+    #[cfg(planted)]
+    if crate::planted::is_planted(crate::planted::Bug::DeletedEarly) {
+        return CleanUp::Delete;
+    }
     for (id, lease) in children {
         match lease.map(|lease| &lease.checkpoint) {
             None => return CleanUp::Keep(Waiting::ForChildLease(id.clone())),

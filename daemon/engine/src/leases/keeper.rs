@@ -8,6 +8,8 @@ use std::time::Duration;
 use multilangd_core::ids::{Position, ShardId, WorkerId};
 use multilangd_core::leases::{Lease, Throughput};
 use multilangd_core::metrics::{self, Call, Metric, Of};
+#[cfg(planted)]
+use multilangd_core::planted;
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
@@ -106,6 +108,14 @@ struct Round {
 
 impl Keeper {
     pub(super) fn new(operator: Operator, pace: Pace, held: watch::Sender<Held>, signals: Signals) -> Self {
+        #[cfg(planted)]
+        let pace = match planted::is_planted(planted::Bug::ExpiryIgnored) {
+            true => Pace {
+                failover: pace.failover * 1000,
+                ..pace
+            },
+            false => pace,
+        };
         Self {
             operator,
             pace,
@@ -172,6 +182,12 @@ impl Keeper {
                 false
             }
             Message::Checkpoint(tenure, position, reply) => {
+                #[cfg(planted)]
+                let tenure = match planted::is_planted(planted::Bug::CheckpointWithoutToken) {
+                    true => self.tenures().into_iter().find(|it| it.shard == tenure.shard),
+                    false => None,
+                }
+                .unwrap_or(tenure);
                 match self
                     .holdings
                     .get_mut(&tenure)
@@ -497,6 +513,11 @@ impl Keeper {
         holding.is_busy = false;
         match verdict {
             Verdict::Held(lease, sent) => {
+                #[cfg(planted)]
+                let sent = match planted::is_planted(planted::Bug::ValidFromAnswer) {
+                    true => &Instant::now(),
+                    false => sent,
+                };
                 // Compat: counted from when the write was sent. Java counts from its answer, which lets a slow
                 // answer overlap with the next owner. Stricter is invisible to a Java peer.
                 holding.valid_until = holding.valid_until.max(*sent + failover);

@@ -4,6 +4,8 @@
 use multilangd_core::ids::{Position, WorkerId};
 use multilangd_core::leases::{Lease, Standing, standing};
 use multilangd_core::metrics::{Call, Of, Operation, checkpoint_operation};
+#[cfg(planted)]
+use multilangd_core::planted;
 use multilangd_core::table::{Item, Write};
 use tokio::time::Instant;
 
@@ -126,6 +128,12 @@ impl Operator {
                 // Written under our counter, while the owners are no longer ours: stored, and lost.
                 Answer::Applied(now) => return (Verdict::Lost(Some(Box::new(now))), Ok(())),
                 Answer::Conflict(row) => row,
+                #[cfg(planted)]
+                Answer::Failed(TableError::Unknown(_))
+                    if planted::is_planted(planted::Bug::AnswerBelieved) =>
+                {
+                    return (Verdict::Ours(Box::new(lease)), Ok(()));
+                }
                 Answer::Failed(TableError::Unknown(error)) => {
                     unanswered = Some(TableError::Unknown(error));
                     match self.read(&lease).await {
