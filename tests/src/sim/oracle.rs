@@ -421,7 +421,9 @@ impl Oracle {
                     let owner = before.checkpoint_owner.clone()?;
                     let is_excused =
                         state.weather_is_bad || state.trouble.is_some_and(|trouble| since <= trouble);
-                    if owner != *worker && state.alive.contains(&owner) && !is_excused {
+                    let held = state.valid.get(&(owner.clone(), shard.clone()));
+                    let holds = held.is_some_and(|until| now < *until);
+                    if owner != *worker && holds && state.alive.contains(&owner) && !is_excused {
                         let took = now - since;
                         return Some(format!("{owner} did not hand it over within {took:?}"));
                     }
