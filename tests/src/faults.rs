@@ -67,7 +67,7 @@ pub struct Weather {
     pub unanswered: u64,
     /// The service says: slow down.
     pub throttled: u64,
-    /// The request is held up for long, and applied then, whether or not anybody still waits.
+    /// The request is held up for long, and applied then, whether or not anybody still waits; or its answer is.
     pub held_up: u64,
     /// The longest hold-up.
     pub held_up_ms: u64,
@@ -267,36 +267,38 @@ impl Line {
         f(&mut self.state.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    fn fate(&self) -> (Fate, Duration) {
+    /// What becomes of a call, how long its way takes, and its answer's way back.
+    fn fate(&self) -> (Fate, Duration, Duration) {
         let (dice, weather) = (&self.world.dice, self.world.weather());
-        let way = dice.ms(0, weather.latency_ms.max(1));
+        let mut way = dice.ms(0, weather.latency_ms.max(1));
+        let mut back = dice.ms(0, weather.latency_ms.max(1));
         if self.with(|state| state.cut_until.is_some_and(|until| Instant::now() < until)) {
-            return (Fate::Lost, way);
+            return (Fate::Lost, way, back);
         }
-        let mut roll = dice.between(0, 1000);
-        let mut is = |chance: u64| {
-            let hit = roll < chance;
-            roll = if hit {
-                u64::MAX
-            } else {
-                roll.saturating_sub(chance)
-            };
-            hit
+        let chances = [
+            weather.lost,
+            weather.throttled,
+            weather.unanswered,
+            weather.held_up,
+        ];
+        let roll = dice.between(0, 1000);
+        let mut sum = 0;
+        let hit = chances.iter().position(|chance| {
+            sum += chance;
+            roll < sum
+        });
+        let fate = match hit {
+            Some(0) => Fate::Lost,
+            Some(1) => Fate::Throttled,
+            Some(2) => Fate::Applied { answered: false },
+            Some(_) => {
+                let held_up = dice.ms(0, weather.held_up_ms);
+                *if dice.happens(500) { &mut way } else { &mut back } += held_up;
+                Fate::Applied { answered: true }
+            }
+            None => Fate::Applied { answered: true },
         };
-        if is(weather.lost) {
-            (Fate::Lost, way)
-        } else if is(weather.throttled) {
-            (Fate::Throttled, way)
-        } else if is(weather.unanswered) {
-            (Fate::Applied { answered: false }, way)
-        } else if is(weather.held_up) {
-            (
-                Fate::Applied { answered: true },
-                way + dice.ms(0, weather.held_up_ms),
-            )
-        } else {
-            (Fate::Applied { answered: true }, way)
-        }
+        (fate, way, back)
     }
 
     async fn thawed(&self) {
@@ -326,8 +328,7 @@ impl Line {
             return pending().await;
         }
         self.thawed().await;
-        let (fate, way) = self.fate();
-        let back = self.world.dice.ms(0, self.world.weather().latency_ms.max(1));
+        let (fate, way, back) = self.fate();
         let no_answer_after = self.world.dice.ms(50, 4000);
         let answer = match fate {
             Fate::Lost => {

@@ -329,11 +329,15 @@ impl Lease {
         (!actions.is_empty()).then(|| update_existing(key, actions))
     }
 
-    /// 2.9: deletes the row, whatever it says. Only for a lease that was just verified (trap 22).
-    pub fn delete(key: &ShardId) -> Write {
+    /// 2.9: deletes the row of a finished lease. Only for one that was just verified (trap 22). A conflict means that
+    /// it is gone, or begun anew.
+    ///
+    /// Compat: Java deletes without a condition. Ours expects SHARD_END, so that a delete that is repeated, or arrives
+    /// late, never takes a lease that somebody has created since.
+    pub fn delete_finished(key: &ShardId) -> Write {
         Write::Delete {
             key: key.as_str().to_owned(),
-            conditions: Vec::new(),
+            conditions: vec![Condition::Equals(CHECKPOINT, Value::s(Position::ShardEnd.text()))],
         }
     }
 

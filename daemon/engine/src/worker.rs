@@ -71,6 +71,8 @@ pub struct Worker {
     consumers: BTreeMap<Tenure, Running>,
     tasks: JoinSet<(Tenure, Outcome)>,
     tenures: BTreeMap<Id, Tenure>,
+    /// Calls to the lease table that the loop does not wait for: it must hear at once of a lease that has expired.
+    errands: JoinSet<()>,
     shards_finished: watch::Sender<u64>,
     stopping: bool,
     failure: Option<ChildError>,
@@ -87,6 +89,7 @@ impl Worker {
             consumers: BTreeMap::new(),
             tasks: JoinSet::new(),
             tenures: BTreeMap::new(),
+            errands: JoinSet::new(),
             shards_finished: watch::channel(0).0,
             stopping: false,
             failure: None,
@@ -115,7 +118,7 @@ impl Worker {
             tokio::select! {
                 biased;
                 () = stop.cancelled(), if !self.stopping => {
-                    grace_ends = Some(self.begin_to_stop().await);
+                    grace_ends = Some(self.begin_to_stop());
                 }
                 () = at(grace_ends) => {
                     late = true;
@@ -127,7 +130,7 @@ impl Worker {
                         break;
                     }
                     let now_held = held.borrow_and_update().clone();
-                    self.reconcile(&now_held).await;
+                    self.reconcile(&now_held);
                 }
                 Some(joined) = self.tasks.join_next_with_id() => {
                     let ended = match joined {
@@ -144,10 +147,11 @@ impl Worker {
                         break;
                     }
                     if self.failure.is_some() && !self.stopping {
-                        grace_ends = Some(self.begin_to_stop().await);
+                        grace_ends = Some(self.begin_to_stop());
                     }
                 }
-                _ = tick.tick() => self.look_at_deadlines().await,
+                _ = tick.tick() => self.look_at_deadlines(),
+                Some(_done) = self.errands.join_next() => {}
                 _ = summary.tick() => self.log_summary(),
             }
         }
@@ -166,7 +170,9 @@ impl Worker {
         }
         self.tasks.shutdown().await;
         let (leases, shards) = (self.around.leases.clone(), self.around.shards.clone());
+        let mut errands = std::mem::take(&mut self.errands);
         let given_back = timeout(GIVE_BACK_MAX, async move {
+            while errands.join_next().await.is_some() {}
             shards.stop().await;
             leases.stop().await;
         });
@@ -193,7 +199,7 @@ impl Worker {
     }
 
     /// Stop taking leases, ask every child to finish. Returns when the grace ends.
-    async fn begin_to_stop(&mut self) -> Instant {
+    fn begin_to_stop(&mut self) -> Instant {
         self.stopping = true;
         let running = self.running().count();
         info!(
@@ -205,15 +211,17 @@ impl Worker {
         for consumer in self.consumers.values() {
             raise(&consumer.ending, Ending::Requested);
         }
-        let stopped_taking = timeout(GIVE_BACK_MAX, self.around.leases.stop_taking());
-        if stopped_taking.await.is_err() {
-            warn!("the lease table does not answer; stopping all the same");
-        }
+        let leases = self.around.leases.clone();
+        self.errands.spawn(async move {
+            if timeout(GIVE_BACK_MAX, leases.stop_taking()).await.is_err() {
+                warn!("the lease table does not answer; stopping all the same");
+            }
+        });
         deadline
     }
 
     /// Starts consumers for new leases, ends those whose lease is gone or wanted elsewhere.
-    async fn reconcile(&mut self, held: &Held) {
+    fn reconcile(&mut self, held: &Held) {
         let held_now: BTreeMap<&Tenure, _> = held.iter().map(|held| (&held.tenure, held)).collect();
         for (tenure, consumer) in &self.consumers {
             if !held_now.contains_key(tenure) {
@@ -286,9 +294,12 @@ impl Worker {
             Outcome::ChildFailed(failure) => {
                 self.forget(&tenure);
                 error!(shard = %tenure.shard, error = %failure, "the child failed; the daemon ends, as the Java daemon does");
-                if let Ok(Err(error)) = timeout(GIVE_BACK_MAX, self.around.leases.give_back(&tenure)).await {
-                    warn!(shard = %tenure.shard, %error, "the lease could not be given back; it expires by itself");
-                }
+                let leases = self.around.leases.clone();
+                self.errands.spawn(async move {
+                    if let Err(error) = leases.give_back(&tenure).await {
+                        warn!(shard = %tenure.shard, %error, "the lease could not be given back; it expires by itself");
+                    }
+                });
                 self.failure.get_or_insert(failure);
             }
         }
@@ -300,7 +311,7 @@ impl Worker {
         }
     }
 
-    async fn look_at_deadlines(&mut self) {
+    fn look_at_deadlines(&mut self) {
         let now = Instant::now();
         let mut overdue = Vec::new();
         for (tenure, consumer) in &mut self.consumers {
@@ -321,9 +332,12 @@ impl Worker {
         for tenure in overdue {
             warn!(shard = %tenure.shard, "the child did not finish within gracefulLeaseHandoffTimeoutMillis: the lease \
                 is handed over without it");
-            if let Err(error) = self.around.leases.hand_over(&tenure).await {
-                warn!(shard = %tenure.shard, %error, "the lease could not be handed over, trying again");
-            }
+            let leases = self.around.leases.clone();
+            self.errands.spawn(async move {
+                if let Err(error) = leases.hand_over(&tenure).await {
+                    warn!(shard = %tenure.shard, %error, "the lease could not be handed over, trying again");
+                }
+            });
         }
     }
 

@@ -21,7 +21,7 @@ fn main() -> ExitCode {
     };
     #[cfg(planted)]
     if arguments.iter().any(|it| it == "--planted") {
-        return planted(number("--seeds").unwrap_or(40));
+        return planted(number("--seeds").unwrap_or(200));
     }
     match (number("--seed"), number("--seeds")) {
         (Some(seed), _) => one(seed),

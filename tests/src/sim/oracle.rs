@@ -423,7 +423,8 @@ impl Oracle {
                         state.weather_is_bad || state.trouble.is_some_and(|trouble| since <= trouble);
                     let held = state.valid.get(&(owner.clone(), shard.clone()));
                     let holds = held.is_some_and(|until| now < *until);
-                    if owner != *worker && holds && state.alive.contains(&owner) && !is_excused {
+                    let is_over = before.checkpoint.is_shard_end();
+                    if owner != *worker && !is_over && holds && state.alive.contains(&owner) && !is_excused {
                         let took = now - since;
                         return Some(format!("{owner} did not hand it over within {took:?}"));
                     }

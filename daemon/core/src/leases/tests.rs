@@ -381,3 +381,12 @@ fn a_hand_off_to_oneself_is_a_broken_row_and_lost() {
     let row = handed_over("w-A", "w-A");
     assert_eq!(standing(&lease(), Some(&row), &"w-A".into()), Standing::Lost);
 }
+
+#[test]
+fn a_late_delete_does_not_take_a_lease_that_was_created_anew() {
+    let mut finished = Lease::new("s".into(), Position::ShardEnd, BTreeSet::new(), None);
+    let delete = Lease::delete_finished(&finished.key);
+    assert!(delete.may_apply(Some(&finished.item())));
+    finished.checkpoint = Position::TrimHorizon;
+    assert!(!delete.may_apply(Some(&finished.item())));
+}

@@ -153,7 +153,13 @@ impl Inner {
                 // Compat: Java looks again for ever. A child's lease is never deleted before its parent's, so this one
                 // was never created.
                 warn!(%shard, %child, "the child of a finished shard has no lease");
-                match self.listing.finished(shard).await? {
+                let finished = self.listing.finished(shard).await?;
+                // Read again: another worker may have deleted this lease meanwhile and then, in its turn, the child's;
+                // a lease created now would begin the child a second time.
+                if self.read(shard).await?.is_none() {
+                    return Ok(Looked::AlreadyGone);
+                }
+                match finished {
                     Finished::Closed(found) => {
                         self.create_children(shard, &found).await?;
                         self.rows.look_now();
@@ -202,7 +208,7 @@ impl Inner {
     }
 
     async fn delete(&self, shard: &ShardId, why: &'static str) -> Result<Looked, FinishError> {
-        self.write(&Lease::delete(shard)).await?;
+        self.write(&Lease::delete_finished(shard)).await?;
         info!(%shard, why, "finished lease deleted");
         Ok(Looked::Deleted)
     }
