@@ -175,7 +175,9 @@ fn leases_without_throughput_are_balanced_by_their_number() {
 fn a_lease_is_not_moved_on_before_its_new_owner_has_found_it() {
     let mut table = table("s1 s2 s3 s4", "a");
     table.moves(0);
-    ["s1", "s2", "s3", "s4"].map(|lease| table.assign(lease, "a", 0));
+    for lease in ["s1", "s2", "s3", "s4"] {
+        table.assign(lease, "a", 0);
+    }
     table.workers.push(WorkerMetrics::unmeasured("b".into(), NOW_S));
     assert!(table.balance(1_000).is_empty());
     table.renew("a");
