@@ -300,7 +300,7 @@ impl Story {
                 self.fleet.start(&worker);
             }
             (14..15, _) => self.retention(),
-            (15..16, _) => self.strange_row(),
+            (15..16, _) => self.strange_rows(),
             (16.., _) => self.reshard(),
             _ => {}
         }
@@ -348,13 +348,10 @@ impl Story {
         }
     }
 
-    /// A newer peer adds an attribute to a lease; an older one has left out what it does not know.
-    fn strange_row(&mut self) {
+    /// A newer peer adds attributes to all leases; an older one has left out what it does not know.
+    fn strange_rows(&mut self) {
         let rows = self.world.table.rows();
         let leases: Vec<&String> = rows.keys().filter(|key| key.starts_with("shardId-")).collect();
-        let Some(&key) = self.world.dice.one_of(&leases) else {
-            return;
-        };
         let actions = if self.world.dice.happens(500) {
             vec![
                 Action::Set("futureText", Value::s("kept")),
@@ -364,13 +361,15 @@ impl Story {
         } else {
             vec![Action::Remove("startingHashKey"), Action::Remove("endingHashKey")]
         };
-        self.note(format!("{key} becomes strange: {actions:?}"));
-        let write = Write::Update {
-            key: key.clone(),
-            conditions: vec![Condition::Present("leaseKey")],
-            actions,
-        };
-        drop(self.world.table.apply(&write));
+        self.note(format!("leases become strange: {actions:?}"));
+        for key in leases {
+            let write = Write::Update {
+                key: key.clone(),
+                conditions: vec![Condition::Present("leaseKey")],
+                actions: actions.clone(),
+            };
+            drop(self.world.table.apply(&write));
+        }
     }
 
     /// Everything is healed, all workers but one are gone, and that one catches up.

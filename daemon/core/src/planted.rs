@@ -30,8 +30,6 @@ pub enum Bug {
     ValidFromAnswer,
     /// A checkpoint writes the row anew, without what is not understood.
     UnknownDropped,
-    /// A batch that had to wait for its shard's hash range is delivered, whatever happened to the lease meanwhile.
-    RangeWaited,
 }
 
 impl Bug {
@@ -49,7 +47,6 @@ impl Bug {
         Self::ExpiryIgnored,
         Self::ValidFromAnswer,
         Self::UnknownDropped,
-        Self::RangeWaited,
     ];
 }
 
