@@ -172,19 +172,6 @@ fn leases_without_throughput_are_balanced_by_their_number() {
 }
 
 #[test]
-fn a_lease_is_not_moved_on_before_its_new_owner_has_found_it() {
-    let mut table = table("s1 s2 s3 s4", "a");
-    table.moves(0);
-    for lease in ["s1", "s2", "s3", "s4"] {
-        table.assign(lease, "a", 0);
-    }
-    table.workers.push(WorkerMetrics::unmeasured("b".into(), NOW_S));
-    assert!(table.balance(1_000).is_empty());
-    table.renew("a");
-    assert_eq!(table.balance(2_000).len(), 2);
-}
-
-#[test]
 fn without_graceful_hand_off_a_lease_moves_at_once() {
     let mut table = table("s1=a s2=a", "a b");
     table.settings.graceful_hand_off = false;
