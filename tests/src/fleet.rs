@@ -190,7 +190,12 @@ impl Fleet {
                 Err(died) => Err(format!("it died: {died}")),
             };
             self.world.journal.note(format!("{worker}: ended: {how:?}"));
-            if !matches!(how, Ok(Exit::Clean | Exit::Late | Exit::ChildFailed(_))) {
+            // A write of its former life that arrives late looks like a second process of this id. The next start,
+            // by whoever supervises it, finds the truth.
+            let is_taken_for_two = how
+                .as_ref()
+                .is_err_and(|why| why.contains("another process works under this id"));
+            if !is_taken_for_two && !matches!(how, Ok(Exit::Clean | Exit::Late | Exit::ChildFailed(_))) {
                 self.world
                     .journal
                     .violation(format!("{worker} ended with {how:?}"));
