@@ -4,7 +4,7 @@
 # make check  format, lints, unit tests, docs: the inner loop
 # make sim    simulated fleets under faults: SEED=7 replays one with its whole journal, SEEDS=2000 runs many
 
-.PHONY: demo build check test unit simulation sim planted promises clients judges fleet fmt lint doc deny tools clean
+.PHONY: demo build check test unit simulation sim planted scale promises clients judges fleet fmt lint doc deny tools clean
 
 PYTHON ?= python3
 TARGET := $(abspath $(or $(CARGO_TARGET_DIR),target))
@@ -47,6 +47,10 @@ sim:
 # Each known mistake, planted in turn, and the seed that finds it.
 planted:
 	$(SIMULATION) run --quiet $(SIMULATION_OF) --bin sim -- --planted
+
+# 10,000 leases on 200 workers: how soon balanced, what the table is asked, how long a round takes.
+scale:
+	$(SIMULATION) run --quiet $(SIMULATION_OF) --bin sim -- --scale
 
 # Promises, kept by real processes.
 promises: build

@@ -7,6 +7,7 @@
 pub mod child;
 pub mod journal;
 pub mod oracle;
+pub mod scale;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use multilangd_tests::sim::oracle::Counts;
+use multilangd_tests::sim::scale::{Load, Size, java_at_rest, measure, round_cpu};
 use multilangd_tests::sim::{Report, simulate};
 
 /// Lines of a journal that are shown of a seed that failed.
@@ -21,7 +22,14 @@ fn main() -> ExitCode {
     };
     #[cfg(planted)]
     if arguments.iter().any(|it| it == "--planted") {
-        return planted(number("--seeds").unwrap_or(200));
+        return planted(number("--seeds").unwrap_or(600));
+    }
+    if arguments.iter().any(|it| it == "--scale") {
+        let size = Size {
+            leases: number("--leases").unwrap_or(10_000) as usize,
+            workers: number("--workers").unwrap_or(200) as usize,
+        };
+        return scale(size);
     }
     match (number("--seed"), number("--seeds")) {
         (Some(seed), _) => one(seed),
@@ -97,6 +105,51 @@ fn planted(seeds: u64) -> ExitCode {
         }
     }
     verdict(missed == 0)
+}
+
+/// About as large as a lease's row in mid-life is, in bytes.
+const LEASE_BYTES: u64 = 330;
+
+/// The fleet at scale, as a table.
+fn scale(size: Size) -> ExitCode {
+    println!("{} leases, {} workers", size.leases, size.workers);
+    println!(
+        "| | all owned after | balanced after | leases per worker | scans | calls/s | read units/s | write units/s |"
+    );
+    println!("|---|---|---|---|---|---|---|---|");
+    let seconds =
+        |time: Option<Duration>| time.map_or("–".to_owned(), |time| format!("{} s", time.as_secs()));
+    let load = |load: Load| {
+        format!(
+            "{:.0} | {:.0} | {:.0} |",
+            load.calls, load.read_units, load.write_units
+        )
+    };
+    let steps = measure(size);
+    for step in &steps {
+        println!(
+            "| {} | {} | {} | {}–{} | {} | {}",
+            step.what,
+            seconds(step.owned_in),
+            seconds(step.balanced_in),
+            step.spread.0,
+            step.spread.1,
+            step.rounds,
+            load(step.load)
+        );
+    }
+    println!(
+        "| Java, a quiet minute, computed | | | | 3 | {}",
+        load(java_at_rest(size, LEASE_BYTES))
+    );
+    let [looked, cold, balanced] = round_cpu(size);
+    println!(
+        "CPU of a round: judging {looked:?}, planning from nothing {cold:?}, planning in balance {balanced:?}"
+    );
+    let is_good = steps
+        .iter()
+        .all(|step| step.balanced_in.is_some() || step.what == "a quiet minute");
+    verdict(is_good)
 }
 
 fn show(report: &Report) {
