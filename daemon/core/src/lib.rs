@@ -16,9 +16,9 @@ pub mod ids;
 pub mod leader;
 pub mod leases;
 pub mod metrics;
-pub mod rescue;
 #[cfg(planted)]
 pub mod planted;
+pub mod rescue;
 pub mod rng;
 pub mod shards;
 pub mod stream;
