@@ -85,6 +85,15 @@ async fn a_worker_that_leaves_is_followed_at_once_and_one_that_crashes_after_the
     sleep(3 * MINUTE).await;
     let began = Instant::now();
     a.stop().await;
+    // A taker of Java stumbles over a lease that suddenly has no owner.
+    let is_owned = |index| {
+        world
+            .leases
+            .row(&format!("s-{index}"))
+            .unwrap()
+            .contains_key("leaseOwner")
+    };
+    assert!((0..4).all(is_owned));
     until(|| held(&b).len() + held(&c).len() == 4).await;
     assert!(
         began.elapsed() < Duration::from_secs(3),

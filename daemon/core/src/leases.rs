@@ -341,13 +341,15 @@ impl Lease {
         }
     }
 
-    /// How a holder gives a lease away: 2.5 to the next owner where a hand-off by `me` is pending, else 2.7.
+    /// How a holder gives a lease away: 2.5 to the next owner where a hand-off by `me` is pending, or to the heir if one
+    /// is named, else 2.7.
     ///
     /// Compat: Java's old owner expects the owners alone. Ours also expects its own last counter, so that such a
     /// write, delayed on its way, cannot end a later tenure.
-    pub fn give_away(&self, me: &WorkerId) -> Write {
+    pub fn give_away(&self, me: &WorkerId, heir: Option<&WorkerId>) -> Write {
         let mut write = self
             .hand_over_to(me)
+            .or(heir)
             .map_or_else(|| self.evict(), |to| self.assign(to));
         if let Write::Update { conditions, .. } = &mut write {
             conditions.push(self.counter_as_seen());

@@ -2,7 +2,7 @@
 //!
 //! Owns the plan and what this worker remembers between two looks at the table; never reads or writes a row.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use crate::ids::{ShardId, WorkerId};
@@ -136,6 +136,24 @@ impl Taker {
             true,
             rng,
         )
+    }
+
+    /// The other workers that renew leases.
+    pub fn others(
+        &self,
+        leases: &[Lease],
+        me: &WorkerId,
+        settings: &TakerSettings,
+        began: Instant,
+    ) -> Vec<WorkerId> {
+        let owned = leases
+            .iter()
+            .filter(|lease| !self.is_older(lease, settings.failover, began));
+        let others: BTreeSet<&WorkerId> = owned
+            .filter_map(|lease| lease.owner.as_ref())
+            .filter(|owner| *owner != me)
+            .collect();
+        others.into_iter().cloned().collect()
     }
 
     /// When the next lease of others expires, unless it is renewed. `now`: as of when the last plan judged (`began`), so that

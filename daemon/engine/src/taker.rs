@@ -44,6 +44,8 @@ pub(crate) struct Taking {
     pub(crate) held: watch::Receiver<Held>,
     pub(crate) keeper: mpsc::Sender<Message>,
     pub(crate) signals: Signals,
+    /// Who may get what this worker gives away.
+    pub(crate) heirs: watch::Sender<Vec<WorkerId>>,
 }
 
 struct Memory {
@@ -114,6 +116,10 @@ impl Taking {
             .send_if_modified(|said| std::mem::replace(said, is_elected) != is_elected);
         let now = Instant::now();
         memory.taker.look(&found.leases, now.into_std());
+        let heirs = memory
+            .taker
+            .others(&found.leases, &self.me, &self.settings, began.into_std());
+        self.heirs.send_replace(heirs);
         self.find_own(found).await;
         let steal = memory
             .balanced

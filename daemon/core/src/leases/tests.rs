@@ -321,11 +321,15 @@ fn a_holder_that_gives_away_also_expects_its_own_counter() {
     let me = WorkerId::from("w-A");
     let mut expected = parts(lease().evict());
     expected.0.push(Condition::Equals("leaseCounter", Value::n(4711)));
-    assert_eq!(parts(lease().give_away(&me)), expected);
+    assert_eq!(parts(lease().give_away(&me, None)), expected);
+    let heir = WorkerId::from("w-heir");
+    let mut expected = parts(lease().assign(&heir));
+    expected.0.push(Condition::Equals("leaseCounter", Value::n(4711)));
+    assert_eq!(parts(lease().give_away(&me, Some(&heir))), expected);
     let pending = handed_over("w-A", "w-B");
     let mut expected = parts(pending.assign(&"w-B".into()));
     expected.0.push(Condition::Equals("leaseCounter", Value::n(4711)));
-    assert_eq!(parts(pending.give_away(&me)), expected);
+    assert_eq!(parts(pending.give_away(&me, Some(&heir))), expected);
 }
 
 #[test]

@@ -1,12 +1,14 @@
 //! One operation on one held lease, from the first write to a verdict. A write without an answer is never believed
 //! either way: the row is read first.
 
+use multilangd_core::client_version::Rules;
 use multilangd_core::ids::{Position, WorkerId};
 use multilangd_core::leases::{Lease, Standing, standing};
 use multilangd_core::metrics::{Call, Of, Operation, checkpoint_operation};
 #[cfg(planted)]
 use multilangd_core::planted;
 use multilangd_core::table::{Item, Write};
+use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::rows::Rows;
@@ -41,6 +43,9 @@ pub(super) struct Operator {
     pub(super) me: WorkerId,
     pub(super) clock: Clock,
     pub(super) metrics: Metrics,
+    pub(super) rules: watch::Receiver<Rules>,
+    /// In a fleet of 2.x: who may get what this worker gives away.
+    pub(super) heirs: watch::Receiver<Vec<WorkerId>>,
 }
 
 enum Answer {
@@ -161,15 +166,30 @@ impl Operator {
         (Verdict::Unsure(error), Err(reply))
     }
 
-    /// 2.5 to the next owner where a hand-off is pending, else 2.7. An error: it may still be ours.
+    /// Who gets a lease that this worker gives away without being asked; `None`: nobody.
+    ///
+    /// Compat: by the rules of 2.x, another worker that renews leases, by chance. One of ours finds it at its next look;
+    /// a Java worker takes it when it has expired, as it would have done anyway. A lease that suddenly has no owner ends
+    /// a round of its taker with a NullPointerException.
+    fn heir(&self) -> Option<WorkerId> {
+        if self.rules.borrow().assigns() {
+            return None;
+        }
+        let heirs = self.heirs.borrow();
+        let chosen = self.clock.chance(|rng| rng.below(heirs.len() as u64));
+        heirs.get(chosen as usize).cloned()
+    }
+
+    /// 2.5 to the next owner where a hand-off is pending, else to the heir, else 2.7. An error: it may still be ours.
     pub(super) async fn give_away(&self, mut lease: Lease) -> Verdict {
         let patience = Patience {
             tries_max: Some(5),
             ..Patience::ENDLESS
         };
+        let heir = self.heir();
         for _ in 0..WRITES_MAX {
-            let next = lease.hand_over_to(&self.me).cloned();
-            let write = lease.give_away(&self.me);
+            let next = lease.hand_over_to(&self.me).or(heir.as_ref()).cloned();
+            let write = lease.give_away(&self.me, heir.as_ref());
             let attempt = retry(&self.clock, patience, "giving a lease away", || async {
                 match self.write(&lease, &write).await {
                     Answer::Failed(error) => Err(error),

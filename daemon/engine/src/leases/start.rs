@@ -393,11 +393,14 @@ impl Starting {
             drop(keeper_sender.send(Message::Found(mine)).await);
         }
 
+        let (heirs, heirs_receiver) = watch::channel(Vec::new());
         let operator = Operator {
             rows: rows.clone(),
             me: me.clone(),
             clock: clock.clone(),
             metrics: settings.metrics.clone(),
+            rules: rules.subscribe(),
+            heirs: heirs_receiver,
         };
         let pace = Pace {
             failover,
@@ -435,6 +438,7 @@ impl Starting {
             held: held.clone(),
             keeper: keeper_sender.clone(),
             signals: signals.clone(),
+            heirs,
         };
         let (taker_stop, seen) = (taking.clone(), found.clone());
         tasks
