@@ -25,6 +25,7 @@ use tokio_util::sync::CancellationToken;
 use crate::fanout::Pushed;
 use crate::faults::{Line, World};
 use crate::sim::child::{Health, SimulatedChildren};
+use crate::sim::java::JavaWorker;
 
 /// What simulated time begins at, in milliseconds since the epoch.
 pub const NOW_MS: i64 = 1_789_000_000_000;
@@ -67,6 +68,7 @@ pub struct Fleet {
     settings: FleetSettings,
     health: Arc<Mutex<Health>>,
     running: BTreeMap<WorkerId, Running>,
+    java: BTreeMap<WorkerId, (Line, JoinHandle<()>)>,
 }
 
 struct Running {
@@ -84,6 +86,7 @@ impl Fleet {
             settings,
             health: Arc::default(),
             running: BTreeMap::new(),
+            java: BTreeMap::new(),
         }
     }
 
@@ -128,6 +131,31 @@ impl Fleet {
             life,
         };
         self.running.insert(worker.clone(), running);
+    }
+
+    /// Starts a model of a Java worker.
+    pub fn start_java(&mut self, worker: &WorkerId, takes: bool) {
+        self.world.journal.note(format!("{worker}: starts, in Java"));
+        self.world.oracle.is_java(worker);
+        let line = Line::new(worker.clone(), self.world.clone());
+        let failover = self.settings.assignment.failover;
+        let java = JavaWorker::new(self.world.clone(), line.clone(), failover, takes);
+        self.java
+            .insert(worker.clone(), (line, tokio::spawn(java.live())));
+    }
+
+    /// The Java workers that run.
+    pub fn java(&self) -> Vec<WorkerId> {
+        self.java.keys().cloned().collect()
+    }
+
+    /// Ends a Java worker: killed or stopped, it leaves its leases as they are.
+    pub fn end_java(&mut self, worker: &WorkerId) {
+        if let Some((line, life)) = self.java.remove(worker) {
+            self.world.journal.note(format!("{worker}: ends, in Java"));
+            line.gone();
+            life.abort();
+        }
     }
 
     /// Ends a worker as `kill -9` does: nothing of it goes on.

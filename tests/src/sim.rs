@@ -5,6 +5,7 @@
 //! 2. Liveness: all is healed, one worker is left, and every shard must catch up within a bound.
 
 pub mod child;
+pub mod java;
 pub mod journal;
 pub mod oracle;
 pub mod scale;
@@ -122,6 +123,7 @@ struct Story {
     due: BTreeMap<WorkerId, Instant>,
     next_worker: u64,
     stable_ids: bool,
+    with_java: bool,
 }
 
 fn settings(seed: u64, dice: &Dice) -> FleetSettings {
@@ -184,6 +186,7 @@ impl Story {
             due: BTreeMap::new(),
             next_worker: 0,
             stable_ids,
+            with_java: seed % 3 == 0,
         }
     }
 
@@ -257,8 +260,26 @@ impl Story {
         self.due.insert(worker, at);
     }
 
+    /// Java workers come and go, in one simulation of three.
+    fn java_happens(&mut self) {
+        let running = self.fleet.java();
+        match running.first() {
+            Some(worker) if self.world.dice.happens(300) => self.fleet.end_java(worker),
+            None if self.world.dice.happens(400) => {
+                self.next_worker += 1;
+                let worker = format!("java{}", self.next_worker).into();
+                let takes = self.world.dice.happens(500);
+                self.fleet.start_java(&worker, takes);
+            }
+            Some(_) | None => {}
+        }
+    }
+
     fn something_happens(&mut self) {
         let dice = self.world.dice.clone();
+        if self.with_java {
+            self.java_happens();
+        }
         let workers = self.fleet.workers();
         let somebody = dice.one_of(&workers).cloned();
         match (dice.between(0, 20), somebody) {
@@ -380,6 +401,9 @@ impl Story {
         self.world.table.set_index_lag(Duration::ZERO);
         self.fleet.set_health(Health::default());
         self.fleet.heal();
+        for worker in self.fleet.java() {
+            self.fleet.end_java(&worker);
+        }
         self.due.clear();
         let mut workers = self.fleet.workers();
         if workers.is_empty() {

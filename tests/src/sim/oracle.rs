@@ -111,6 +111,8 @@ struct State {
     counts: Counts,
     /// The lease rows as they are.
     rows: BTreeMap<ShardId, Lease>,
+    /// Who plays by Java's clock: its leases count from their answers, and one call waits for another.
+    java: BTreeSet<WorkerId>,
     /// Who runs.
     alive: BTreeSet<WorkerId>,
     /// The hand-offs that are pending, and since when.
@@ -141,6 +143,11 @@ impl Oracle {
     /// What was counted so far.
     pub fn counts(&self) -> Counts {
         self.with(|state| state.counts.clone())
+    }
+
+    /// A worker is a model of Java's.
+    pub fn is_java(&self, worker: &WorkerId) {
+        self.with(|state| state.java.insert(worker.clone()));
     }
 
     /// A worker starts, or is no more.
@@ -527,7 +534,8 @@ impl Oracle {
                 state.counts.overlaps += 1;
             }
             let mut problem = None;
-            if valid.is_none_or(|until| now > until + TIMER_SLACK) {
+            let is_late = valid.is_none_or(|until| now > until + TIMER_SLACK);
+            if is_late && !state.java.contains(worker) {
                 let late = valid.map(|until| now.saturating_duration_since(until));
                 problem = Some(format!(
                     "began a batch of {shard} {late:?} after its lease had ended"
