@@ -186,7 +186,7 @@ impl Story {
             due: BTreeMap::new(),
             next_worker: 0,
             stable_ids,
-            with_java: seed % 3 == 0,
+            with_java: seed.is_multiple_of(3),
         }
     }
 
