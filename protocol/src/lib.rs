@@ -1,6 +1,6 @@
 //! The JSON lines between the daemon and its children.
 //!
-//! Owns the bytes: what is written to a child ([`write`]), how its output is cut into lines ([`lines`]) and what a line
+//! Owns the bytes: what is written to a child ([`mod@write`]), how its output is cut into lines ([`lines`]) and what a line
 //! means ([`messages`]). Knows nothing of processes, clocks or the AWS.
 
 mod json;
