@@ -18,6 +18,7 @@ use multilangd_core::metrics::{Metric, Of, Operation};
 use multilangd_core::stream::{Batch, ChildShard, UserRecord};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, timeout};
+use tracing::field::display;
 use tracing::{Instrument, debug, error, info, info_span, warn};
 
 use crate::child::{CheckpointError, Checkpointer, ChildError, ChildSession, SessionSettings, Spawn};
@@ -183,6 +184,9 @@ impl Consumer {
     async fn wait_for_parents(&mut self) -> bool {
         let mut waited = false;
         loop {
+            // From before the look on: a parent that finishes while the table is read rings too.
+            let mut finished = self.shards_finished.clone();
+            finished.mark_unchanged();
             match self.parents_unfinished().await {
                 Some(parents) if parents.is_empty() => {
                     if waited {
@@ -199,8 +203,6 @@ impl Consumer {
                 None => {}
             }
             let poll = self.around.settings.parent_poll;
-            let mut finished = self.shards_finished.clone();
-            finished.mark_unchanged();
             tokio::select! {
                 biased;
                 _ = self.ended() => return false,
@@ -398,14 +400,15 @@ impl Consumer {
             None
         };
         for record in batch.records {
-            let number = record.sequence_number.clone();
             match deaggregate(record, range, &mut records) {
                 Deaggregated::Plain | Deaggregated::Opened(_) => {}
                 Deaggregated::Misplaced => {
-                    debug!(sequence_number = %number, "an aggregate of another shard was left out; the KPL sends it again");
+                    debug!("an aggregate of another shard was left out; the KPL sends it again");
                 }
                 Deaggregated::Broken(flaw) => {
-                    warn!(sequence_number = %number, %flaw, "an aggregate with an error in it is delivered unopened");
+                    // It was delivered as it came, so it is the last one.
+                    let number = records.last().map(|record| display(&record.sequence_number));
+                    warn!(sequence_number = number, %flaw, "an aggregate with an error in it is delivered unopened");
                 }
             }
         }
