@@ -303,6 +303,33 @@ fn a_second_signal_ends_the_daemon_now_and_the_children_with_it() {
 }
 
 #[test]
+fn a_lease_that_another_worker_takes_ends_with_lease_lost_and_no_other_word() {
+    let services = Services::start();
+    services.create_stream("s", 1);
+    let put = numbered(1, 10);
+    services.put("s", put.iter().cloned());
+    let app = Application::new(&services, "taken", "s").with("failoverTimeMillis", 3000);
+    let mut daemon = app.start();
+    wait_for(&app, &put);
+    let shard = "shardId-000000000000";
+    services.dynamodb(
+        "UpdateItem",
+        &json!({
+            "TableName": "taken", "Key": {"leaseKey": {"S": shard}},
+            "UpdateExpression": "SET leaseOwner = :thief ADD leaseCounter :one",
+            "ExpressionAttributeValues": {":thief": {"S": "thief"}, ":one": {"N": "1"}}
+        }),
+    );
+    let heard = ["initialize", "processRecords", "leaseLost", "eof"];
+    until("the tenure ends", || {
+        (app.heard(shard).len() >= heard.len()).then_some(())
+    });
+    assert_eq!(app.heard(shard)[..heard.len()], heard);
+    assert!(daemon.is_running(), "a lost lease is no failure");
+    assert_eq!(daemon.stop(), 143);
+}
+
+#[test]
 fn a_shard_whose_end_was_not_checkpointed_is_offered_again_and_not_stuck() {
     let services = Services::start();
     services.create_stream("s", 1);
