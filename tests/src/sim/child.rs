@@ -76,6 +76,7 @@ impl Spawn for SimulatedChildren {
                 dies_at,
                 heard: "",
                 next: 0,
+                last: None,
                 batches: 0,
                 records: 0,
             };
@@ -98,6 +99,8 @@ struct Life {
     heard: &'static str,
     /// The place of the next record in the shard.
     next: usize,
+    /// The position of the last record that it got.
+    last: Option<Position>,
     batches: u64,
     records: usize,
 }
@@ -217,6 +220,9 @@ impl Life {
             .world
             .oracle
             .delivered(&self.worker, &self.shard, self.next, &records);
+        if let Some((number, sub, _)) = records.last() {
+            self.last = Some(Position::At(number.clone(), *sub));
+        }
         self.records += records.len();
         self.batches += 1;
         records
@@ -274,7 +280,11 @@ impl Life {
                 Some("ThrottlingException" | "KinesisClientLibDependencyException") => {
                     sleep(self.world.dice.ms(100, 3000)).await;
                 }
-                Some("ShutdownException") | None => return Ok(()),
+                Some("ShutdownException") => return Ok(()),
+                None => {
+                    self.must_be_stored(&number, &sub);
+                    return Ok(());
+                }
                 Some(other) => {
                     self.violation(format!("checkpoint refused with {other}"));
                     return Ok(());
@@ -282,6 +292,20 @@ impl Life {
             }
         }
         Ok(())
+    }
+
+    /// What a child is told to be stored is in the table.
+    fn must_be_stored(&self, number: &Value, sub: &Value) {
+        let asked = match number.as_str() {
+            Some(text) => Position::parse(text, sub.as_u64().unwrap_or(0)).ok(),
+            None if self.heard == "shardEnded" => Some(Position::ShardEnd),
+            // Without a record yet it stays where it began.
+            None => self.last.clone(),
+        };
+        let problem = asked.and_then(|asked| self.world.oracle.told_stored(&self.shard, &asked));
+        if let Some(problem) = problem {
+            self.violation(format!("the child of {}: {problem}", self.shard));
+        }
     }
 
     /// While it is the child's turn, nothing may have been said to it.

@@ -481,6 +481,20 @@ impl Oracle {
         })
     }
 
+    /// What is wrong with telling a child that this checkpoint is stored: the table must have it by then.
+    pub fn told_stored(&self, shard: &ShardId, position: &Position) -> Option<String> {
+        self.with(|state| {
+            // A finished shard's row may be deleted already.
+            let is_finished = state.shards.get(shard).is_some_and(|truth| truth.finished);
+            let stored = state.rows.get(shard).map(|row| row.checkpoint.clone());
+            let is_stored = is_finished || stored.as_ref().is_some_and(|stored| stored >= position);
+            (!is_stored).then(|| {
+                let stored = stored.as_ref().map(short);
+                format!("its checkpoint {} is said to be stored, and the table has {stored:?}", short(position))
+            })
+        })
+    }
+
     /// A child of this worker was told where to begin. The place of its first record.
     pub fn initialized(&self, worker: &WorkerId, shard: &ShardId, at: &Position) -> usize {
         let (next, problem) = self.with(|state| {
