@@ -124,8 +124,7 @@ impl Consumer {
 
     async fn run_in_span(mut self) -> Outcome {
         if self.held.lease.checkpoint.is_shard_end() {
-            // Compat: such a lease is held and renewed until it can be deleted, without a child (`consuming.md 1.10`).
-            self.around.shards.queue_cleanup(&self.held.lease);
+            self.finished_already();
             return Outcome::ShardFinished;
         }
         if !self.wait_for_parents().await {
@@ -161,6 +160,13 @@ impl Consumer {
                 return Outcome::Released;
             }
         }
+    }
+
+    /// Compat: the lease of a finished shard is held and renewed until it can be deleted, without a child
+    /// (`consuming.md 1.10`).
+    fn finished_already(&self) -> Tenancy {
+        self.around.shards.queue_cleanup(&self.held.lease);
+        Tenancy::ShardFinished
     }
 
     fn tenure(&self) -> &Tenure {
@@ -255,6 +261,10 @@ impl Consumer {
             return Ok(Tenancy::Released);
         };
         let checkpoint = lease.checkpoint.clone();
+        if checkpoint.is_shard_end() {
+            info!("the shard was finished meanwhile");
+            return Ok(self.finished_already());
+        }
         let around = self.around.clone();
         let mut fetch = Fetch::begin(
             around.stream.clone(),

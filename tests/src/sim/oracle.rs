@@ -490,7 +490,10 @@ impl Oracle {
             let is_stored = is_finished || stored.as_ref().is_some_and(|stored| stored >= position);
             (!is_stored).then(|| {
                 let stored = stored.as_ref().map(short);
-                format!("its checkpoint {} is said to be stored, and the table has {stored:?}", short(position))
+                format!(
+                    "its checkpoint {} is said to be stored, and the table has {stored:?}",
+                    short(position)
+                )
             })
         })
     }
