@@ -1,11 +1,13 @@
 //! A CloudWatch that remembers what it was sent, and can be made to refuse or to keep silent.
 //!
-//! Knows enough HTTP for one client, and of the bodies (Smithy RPC v2 CBOR) only that names stand in them as text; the
+//! Knows of the bodies (Smithy RPC v2 CBOR) only that names stand in them as text; the
 //! judge `tests/judges/metrics.py` reads them properly.
 
-use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{TcpListener, TcpStream};
+use std::io::{BufReader, Read, Write};
+use std::net::TcpStream;
 use std::sync::{Arc, Mutex};
+
+use crate::http::{Request, listen};
 
 /// What it does with a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,20 +37,13 @@ struct State {
 impl CloudWatch {
     /// Listens on a free port.
     pub fn start(mood: Mood) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
-        let endpoint = format!("http://{}", listener.local_addr().expect("an address"));
         let state = Arc::new(Mutex::new(State {
             mood,
             paths: Vec::new(),
             bodies: Vec::new(),
         }));
         let shared = state.clone();
-        std::thread::spawn(move || {
-            for stream in listener.incoming().map_while(Result::ok) {
-                let state = shared.clone();
-                std::thread::spawn(move || serve(&stream, &state));
-            }
-        });
+        let endpoint = listen(move |stream| serve(stream, &shared));
         Self { state, endpoint }
     }
 
@@ -77,12 +72,12 @@ impl CloudWatch {
 
 fn serve(stream: &TcpStream, state: &Mutex<State>) {
     let mut reader = BufReader::new(stream);
-    while let Some((path, body)) = request(&mut reader) {
+    while let Some(request) = Request::read(&mut reader) {
         let mood = {
             let mut state = state.lock().expect("no panic while locked");
-            state.paths.push(path);
+            state.paths.push(request.path);
             if state.mood == Mood::Answering {
-                state.bodies.push(body);
+                state.bodies.push(request.body);
             }
             state.mood
         };
@@ -104,26 +99,4 @@ fn serve(stream: &TcpStream, state: &Mutex<State>) {
             return;
         }
     }
-}
-
-/// Path and body; `None` at the end of the connection.
-fn request(reader: &mut impl BufRead) -> Option<(String, Vec<u8>)> {
-    let mut line = String::new();
-    reader.read_line(&mut line).ok()?;
-    let path = line.split(' ').nth(1)?.to_owned();
-    let mut length = 0;
-    loop {
-        let mut header = String::new();
-        reader.read_line(&mut header).ok()?;
-        let header = header.trim_end().to_ascii_lowercase();
-        if header.is_empty() {
-            break;
-        }
-        if let Some(value) = header.strip_prefix("content-length:") {
-            length = value.trim().parse().ok()?;
-        }
-    }
-    let mut body = vec![0; length];
-    reader.read_exact(&mut body).ok()?;
-    Some((path, body))
 }

@@ -11,4 +11,5 @@ pub mod sim;
 pub mod stream;
 pub mod table;
 
+pub mod http;
 pub mod oracle;
