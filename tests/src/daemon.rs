@@ -2,7 +2,7 @@
 //!
 //! Every process that is started here is ended with the value that stands for it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -10,6 +10,8 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
+
+use crate::oracle::{Verdict, at_least_once_in_order};
 
 /// Nothing in a test takes longer than this unless something is broken.
 pub const PATIENCE: Duration = Duration::from_secs(90);
@@ -65,6 +67,17 @@ impl Running {
     /// The process id.
     pub fn pid(&self) -> u32 {
         self.process.id()
+    }
+
+    /// Its resident memory, in KiB. Linux only: a figure that cannot be had must not pass for a small one.
+    pub fn resident_kib(&self) -> u64 {
+        let path = format!("/proc/{}/status", self.pid());
+        let status = std::fs::read_to_string(&path).expect("a running process has a status");
+        let line = status
+            .lines()
+            .find_map(|line| line.strip_prefix("VmRSS:"))
+            .expect("its memory is in it");
+        line.trim().trim_end_matches(" kB").parse().expect("a number")
     }
 
     /// What it has written to stderr so far.
@@ -526,6 +539,23 @@ impl Application {
                     })
             })
             .collect()
+    }
+
+    /// Waits until each of these records, by key and text, was delivered at least once.
+    pub fn wait_for(&self, put: &[(String, String)]) {
+        until("every record is delivered", || {
+            let records = self.records();
+            let distinct: BTreeSet<(&str, &[u8])> = records
+                .iter()
+                .map(|record| (record.key.as_str(), record.data.as_slice()))
+                .collect();
+            (distinct.len() >= put.len()).then_some(())
+        });
+    }
+
+    /// What the oracle says of what was delivered, against what was put.
+    pub fn verdict(&self, put: &[(String, String)]) -> Verdict {
+        at_least_once_in_order(put, &self.records())
     }
 
     /// What the children of one shard have heard, in order, without repeats of `processRecords` and `checkpoint`.

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use multilangd_tests::cloudwatch::{CloudWatch, Mood};
-use multilangd_tests::daemon::{Application, Running, Services, until};
+use multilangd_tests::daemon::{Application, Services, until};
 use multilangd_tests::oracle::numbered;
 
 const LOST: &str = "metrics could not be sent and are dropped";
@@ -44,7 +44,7 @@ fn a_cloudwatch_that_never_answers_slows_nothing_and_grows_nothing() {
     let mut daemon = app.start();
     services.put("s", numbered(8, 10));
     wait_for(&app, 80);
-    let memory = memory_kb(&daemon);
+    let memory = daemon.resident_kib();
     let began = Instant::now();
     for round in 2..=10 {
         services.put("s", numbered(8, 10));
@@ -55,7 +55,7 @@ fn a_cloudwatch_that_never_answers_slows_nothing_and_grows_nothing() {
     until("the outage is noticed", || {
         (silent.requests() > 1 && daemon.stderr().contains(LOST)).then_some(())
     });
-    let grown_kb = memory_kb(&daemon).saturating_sub(memory);
+    let grown_kb = daemon.resident_kib().saturating_sub(memory);
     assert!(grown_kb < 32 * 1024, "grown by {grown_kb} KiB");
     let began = Instant::now();
     assert_eq!(daemon.stop(), 143);
@@ -121,12 +121,4 @@ fn wait_for(app: &Application, records: usize) {
     until("every record is delivered", || {
         (app.records().len() >= records).then_some(())
     });
-}
-
-/// `VmRSS` on Linux; elsewhere 0, which grows by nothing.
-fn memory_kb(daemon: &Running) -> u64 {
-    let status = std::fs::read_to_string(format!("/proc/{}/status", daemon.pid())).unwrap_or_default();
-    let line = status.lines().find(|line| line.starts_with("VmRSS"));
-    line.and_then(|line| line.split_whitespace().nth(1)?.parse().ok())
-        .unwrap_or_default()
 }

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use multilangd_tests::daemon::{Application, Services, until};
-use multilangd_tests::oracle::{Verdict, at_least_once_in_order, numbered};
+use multilangd_tests::oracle::{Verdict, numbered};
 use serde_json::json;
 
 #[test]
@@ -16,14 +16,14 @@ fn a_stream_is_delivered_and_checkpointed_and_a_stop_gives_everything_back() {
     services.put("s", put.iter().cloned());
     let app = Application::new(&services, "plain", "s");
     let mut daemon = app.start();
-    wait_for(&app, &put);
+    app.wait_for(&put);
     assert_eq!(
         daemon.stop(),
         143,
         "the exit code of a Java daemon that was stopped by SIGTERM"
     );
     assert_eq!(
-        delivered(&app, &put),
+        app.verdict(&put),
         Verdict {
             delivered: 1000,
             duplicates: 0
@@ -61,14 +61,14 @@ fn what_was_checkpointed_is_not_delivered_again() {
     services.put("s", put[..50].iter().cloned());
     let app = Application::new(&services, "resume", "s");
     let mut daemon = app.start();
-    wait_for(&app, &put[..50]);
+    app.wait_for(&put[..50]);
     daemon.stop();
     services.put("s", put[50..].iter().cloned());
     let mut daemon = app.start();
-    wait_for(&app, &put);
+    app.wait_for(&put);
     daemon.stop();
     assert_eq!(
-        delivered(&app, &put),
+        app.verdict(&put),
         Verdict {
             delivered: 100,
             duplicates: 0
@@ -100,9 +100,9 @@ fn a_daemon_killed_in_the_middle_of_a_batch_loses_nothing_and_leaves_no_orphan()
         until("the child is gone", || is_gone(child));
     }
     let mut daemon = app.start();
-    wait_for(&app, &put);
+    app.wait_for(&put);
     daemon.stop();
-    assert_eq!(delivered(&app, &put).delivered, 2000);
+    assert_eq!(app.verdict(&put).delivered, 2000);
 }
 
 #[test]
@@ -146,9 +146,9 @@ fn a_child_that_crashes_ends_the_daemon_with_1_and_the_next_daemon_goes_on() {
         "{stderr}"
     );
     let mut daemon = app.start();
-    wait_for(&app, &put);
+    app.wait_for(&put);
     daemon.stop();
-    assert_eq!(delivered(&app, &put).delivered, 600);
+    assert_eq!(app.verdict(&put).delivered, 600);
 }
 
 #[test]
@@ -162,9 +162,9 @@ fn a_child_that_fails_is_started_again_where_that_is_wanted() {
         .with("restartFailedChild", true)
         .behaving("exit_at=100");
     let mut daemon = app.start();
-    wait_for(&app, &put);
+    app.wait_for(&put);
     assert_eq!(daemon.stop(), 143);
-    assert_eq!(delivered(&app, &put).delivered, 600);
+    assert_eq!(app.verdict(&put).delivered, 600);
 }
 
 #[test]
@@ -175,10 +175,10 @@ fn rubbish_on_stdout_changes_nothing() {
     services.put("s", put.iter().cloned());
     let app = Application::new(&services, "rubbish", "s").behaving("garbage noise_bytes=20000000");
     let mut daemon = app.start();
-    wait_for(&app, &put);
+    app.wait_for(&put);
     assert_eq!(daemon.stop(), 143);
     assert_eq!(
-        delivered(&app, &put),
+        app.verdict(&put),
         Verdict {
             delivered: 300,
             duplicates: 0
@@ -217,7 +217,7 @@ fn a_throttled_lease_table_is_survived_for_as_long_as_it_lasts() {
     let app = Application::new(&services, "throttled", "s").with("failoverTimeMillis", 5000);
     let mut daemon = app.start();
     services.put("s", put[..500].iter().cloned());
-    wait_for(&app, &put[..500]);
+    app.wait_for(&put[..500]);
     services.add_faults(&json!([{
         "operation": "dynamodb.*", "error": "ProvisionedThroughputExceededException", "share": 1.0
     }]));
@@ -231,9 +231,9 @@ fn a_throttled_lease_table_is_survived_for_as_long_as_it_lasts() {
     }
     services.clear_faults();
     services.put("s", put[at..].iter().cloned());
-    wait_for(&app, &put);
+    app.wait_for(&put);
     assert_eq!(daemon.stop(), 143);
-    assert_eq!(delivered(&app, &put).delivered, 2000);
+    assert_eq!(app.verdict(&put).delivered, 2000);
     let notes = app.notes();
     let refused: BTreeSet<&str> = notes.iter().filter_map(|note| note.0["error"].as_str()).collect();
     assert!(
@@ -263,10 +263,10 @@ fn a_stream_that_throttles_and_fails_is_survived() {
         services.put("s", part.iter().cloned());
         std::thread::sleep(Duration::from_millis(200));
     }
-    wait_for(&app, &put);
+    app.wait_for(&put);
     assert_eq!(daemon.stop(), 143);
     assert_eq!(
-        delivered(&app, &put),
+        app.verdict(&put),
         Verdict {
             delivered: 500,
             duplicates: 0
@@ -310,7 +310,7 @@ fn a_lease_that_another_worker_takes_ends_with_lease_lost_and_no_other_word() {
     services.put("s", put.iter().cloned());
     let app = Application::new(&services, "taken", "s").with("failoverTimeMillis", 3000);
     let mut daemon = app.start();
-    wait_for(&app, &put);
+    app.wait_for(&put);
     let shard = "shardId-000000000000";
     services.dynamodb(
         "UpdateItem",
@@ -337,10 +337,10 @@ fn a_shard_whose_end_was_not_checkpointed_is_offered_again_and_not_stuck() {
     services.put("s", put[..90].iter().cloned());
     let app = Application::new(&services, "end", "s").behaving("no_end_checkpoint=1");
     let mut daemon = app.start();
-    wait_for(&app, &put[..90]);
+    app.wait_for(&put[..90]);
     services.split("s", &services.open_shards("s")[0]);
     services.put("s", put[90..].iter().cloned());
-    wait_for(&app, &put);
+    app.wait_for(&put);
     let ends = app
         .notes()
         .iter()
@@ -349,7 +349,7 @@ fn a_shard_whose_end_was_not_checkpointed_is_offered_again_and_not_stuck() {
     assert_eq!(ends, 2, "the second child was asked too");
     assert!(daemon.stderr().contains("checkpoint"), "and the log says why");
     daemon.stop();
-    assert_eq!(delivered(&app, &put).delivered, 180);
+    assert_eq!(app.verdict(&put).delivered, 180);
 }
 
 #[test]
@@ -362,7 +362,7 @@ fn a_child_that_ignores_its_end_is_ended() {
         .with("childExitTimeoutMillis", 300)
         .behaving("ignore_eof");
     let mut daemon = app.start();
-    wait_for(&app, &put);
+    app.wait_for(&put);
     let child = app.notes()[0].pid();
     assert_eq!(daemon.stop(), 143);
     until("the child is gone", || is_gone(child));
@@ -466,7 +466,7 @@ fn the_childs_stderr_is_passed_on_once_with_its_shard() {
     services.put("s", numbered(1, 10));
     let app = Application::new(&services, "stderr", "s").behaving("stderr");
     let mut daemon = app.start();
-    wait_for(&app, &numbered(1, 10));
+    app.wait_for(&numbered(1, 10));
     daemon.stop();
     let stderr = daemon.stderr();
     let lines: Vec<&str> = stderr
@@ -488,13 +488,13 @@ fn reshard_under_load(name: &str, shards: u32, reshard: impl Fn(&Services)) {
     services.put("s", put[..third].iter().cloned());
     reshard(&services);
     services.put("s", put[third..2 * third].iter().cloned());
-    wait_for(&app, &put[..third]);
+    app.wait_for(&put[..third]);
     if name != "both" {
         reshard(&services);
     }
     services.put("s", put[2 * third..].iter().cloned());
-    wait_for(&app, &put);
-    let verdict = delivered(&app, &put);
+    app.wait_for(&put);
+    let verdict = app.verdict(&put);
     assert_eq!(
         verdict,
         Verdict {
@@ -523,18 +523,6 @@ fn reshard_under_load(name: &str, shards: u32, reshard: impl Fn(&Services)) {
         );
     }
     daemon.stop();
-}
-
-fn delivered(app: &Application, put: &[(String, String)]) -> Verdict {
-    at_least_once_in_order(put, &app.records())
-}
-
-fn wait_for(app: &Application, put: &[(String, String)]) {
-    until("every record is delivered", || {
-        let distinct: BTreeSet<(String, Vec<u8>)> =
-            app.records().into_iter().map(|r| (r.key, r.data)).collect();
-        (distinct.len() >= put.len()).then_some(())
-    });
 }
 
 fn is_gone(pid: u32) -> Option<()> {

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use multilangd_tests::daemon::{Application, Running, Services, until};
-use multilangd_tests::oracle::{Verdict, at_least_once_in_order, numbered};
+use multilangd_tests::oracle::{Verdict, numbered};
 use serde_json::{Value, json};
 
 #[test]
@@ -17,11 +17,11 @@ fn a_stream_is_delivered_by_fan_out_where_no_polling_key_is_set() {
         .without("idleTimeBetweenReadsInMillis")
         .without("retrievalMode");
     let mut daemon = app.start();
-    wait_for(&app, &put[..500]);
+    app.wait_for(&put[..500]);
     services.put("s", put[500..].iter().cloned());
-    wait_for(&app, &put);
+    app.wait_for(&put);
     assert_eq!(daemon.stop(), 143);
-    assert_eq!(delivered(&app, &put), once(1000));
+    assert_eq!(app.verdict(&put), once(1000));
     let stderr = daemon.stderr();
     let why = "retrievalMode DEFAULT: no polling property set, using enhanced fan-out, consumer 'plain'";
     assert_eq!(stderr.matches(why).count(), 1, "{stderr}");
@@ -44,14 +44,14 @@ fn what_was_checkpointed_is_not_delivered_again_by_the_next_daemon() {
     services.put("s", put[..50].iter().cloned());
     let app = fan_out(&services, "resume");
     let mut daemon = app.start();
-    wait_for(&app, &put[..50]);
+    app.wait_for(&put[..50]);
     daemon.stop();
     services.put("s", put[50..].iter().cloned());
     // The old daemon's subscription is not five seconds old.
     let mut daemon = app.start();
-    wait_for(&app, &put);
+    app.wait_for(&put);
     daemon.stop();
-    assert_eq!(delivered(&app, &put), once(100));
+    assert_eq!(app.verdict(&put), once(100));
     assert_eq!(loud_lines(&daemon), Vec::<String>::new());
 }
 
@@ -67,8 +67,8 @@ fn subscriptions_that_end_after_two_seconds_leave_no_gap_and_repeat_nothing() {
         services.put("s", [record.clone()]);
         std::thread::sleep(Duration::from_millis(30));
     }
-    wait_for(&app, &put);
-    assert_eq!(delivered(&app, &put), once(1200));
+    app.wait_for(&put);
+    assert_eq!(app.verdict(&put), once(1200));
     let ends = daemon.stderr().matches("ended=Completed").count();
     assert!(ends >= 8, "only {ends} subscriptions ended");
     daemon.stop();
@@ -88,11 +88,11 @@ fn splits_and_merges_under_load_lose_and_repeat_nothing() {
     services.split("s", &open[0]);
     services.merge("s", &open[1], &open[2]);
     services.put("s", put[third..2 * third].iter().cloned());
-    wait_for(&app, &put[..third]);
+    app.wait_for(&put[..third]);
     services.split("s", &services.open_shards("s")[2]);
     services.put("s", put[2 * third..].iter().cloned());
-    wait_for(&app, &put);
-    assert_eq!(delivered(&app, &put), once(put.len()));
+    app.wait_for(&put);
+    assert_eq!(app.verdict(&put), once(put.len()));
     let ended = app
         .notes()
         .iter()
@@ -119,9 +119,9 @@ fn a_daemon_killed_under_load_is_followed_by_one_that_goes_on_without_noise() {
     daemon.wait();
     services.put("s", put[600..].iter().cloned());
     let mut daemon = app.start();
-    wait_for(&app, &put);
+    app.wait_for(&put);
     daemon.stop();
-    assert_eq!(delivered(&app, &put).delivered, 2000);
+    assert_eq!(app.verdict(&put).delivered, 2000);
     assert_eq!(loud_lines(&daemon), Vec::<String>::new());
 }
 
@@ -142,7 +142,7 @@ fn a_slow_child_costs_neither_memory_nor_records() {
     let mut daemon = app.start();
     let mut most_kib = 0;
     until("every record", || {
-        most_kib = most_kib.max(resident_kib(daemon.pid()));
+        most_kib = most_kib.max(daemon.resident_kib());
         (app.records().len() >= count).then_some(())
     });
     assert_eq!(app.records().len(), count, "none twice");
@@ -189,8 +189,8 @@ fn two_hundred_shards_are_read_by_one_worker() {
     });
     let put = numbered(1000, 2);
     services.put("s", put.iter().cloned());
-    wait_for(&app, &put);
-    assert_eq!(delivered(&app, &put), once(2000));
+    app.wait_for(&put);
+    assert_eq!(app.verdict(&put), once(2000));
     let shards: BTreeSet<String> = app.records().into_iter().map(|record| record.shard).collect();
     assert!(shards.len() > 150, "records of {} shards", shards.len());
     daemon.signal("KILL");
@@ -219,9 +219,9 @@ fn a_subscription_that_is_lost_at_any_step_is_opened_again_where_it_stood() {
         std::thread::sleep(Duration::from_millis(500));
     }
     services.clear_faults();
-    wait_for(&app, &put);
+    app.wait_for(&put);
     assert_eq!(daemon.stop(), 143);
-    assert_eq!(delivered(&app, &put), once(1000));
+    assert_eq!(app.verdict(&put), once(1000));
 }
 
 #[test]
@@ -238,9 +238,9 @@ fn a_consumer_whose_arn_is_given_needs_no_rights_but_to_subscribe() {
     let put = numbered(1, 10);
     services.put("s", put.iter().cloned());
     let mut daemon = app.start();
-    wait_for(&app, &put);
+    app.wait_for(&put);
     daemon.stop();
-    assert_eq!(delivered(&app, &put), once(10));
+    assert_eq!(app.verdict(&put), once(10));
 }
 
 #[test]
@@ -257,12 +257,12 @@ fn two_workers_that_start_at_once_register_one_consumer() {
     let put = numbered(8, 50);
     services.put("s", put.iter().cloned());
     let mut daemons = [app.start(), app.start()];
-    wait_for(&app, &put);
+    app.wait_for(&put);
     assert_eq!(consumers(&services, "s"), ["shared"]);
     for daemon in &mut daemons {
         daemon.stop();
     }
-    assert_eq!(delivered(&app, &put).delivered, 400);
+    assert_eq!(app.verdict(&put).delivered, 400);
 }
 
 #[test]
@@ -283,9 +283,9 @@ fn a_consumer_that_cannot_be_had_is_asked_for_until_it_can_and_the_log_says_what
             .then_some(())
     });
     services.clear_faults();
-    wait_for(&app, &put);
+    app.wait_for(&put);
     daemon.stop();
-    assert_eq!(delivered(&app, &put), once(10));
+    assert_eq!(app.verdict(&put), once(10));
 }
 
 #[test]
@@ -296,16 +296,16 @@ fn a_consumer_that_is_deregistered_under_a_running_worker_ends_no_shard() {
     services.put("s", put[..10].iter().cloned());
     let app = fan_out(&services, "gone");
     let mut daemon = app.start();
-    wait_for(&app, &put[..10]);
+    app.wait_for(&put[..10]);
     let arn = stream_arn(&services, "s");
     services.kinesis(
         "DeregisterStreamConsumer",
         &json!({"StreamARN": arn, "ConsumerName": "gone"}),
     );
     services.put("s", put[10..].iter().cloned());
-    wait_for(&app, &put);
+    app.wait_for(&put);
     daemon.stop();
-    assert_eq!(delivered(&app, &put), once(20));
+    assert_eq!(app.verdict(&put), once(20));
     assert_eq!(consumers(&services, "s"), ["gone"]);
     let ended = app.notes().iter().any(|note| note.heard() == "shardEnded");
     assert!(!ended, "no shard was taken for finished");
@@ -323,18 +323,6 @@ fn once(delivered: usize) -> Verdict {
         delivered,
         duplicates: 0,
     }
-}
-
-fn delivered(app: &Application, put: &[(String, String)]) -> Verdict {
-    at_least_once_in_order(put, &app.records())
-}
-
-fn wait_for(app: &Application, put: &[(String, String)]) {
-    until("every record is delivered", || {
-        let distinct: BTreeSet<(String, Vec<u8>)> =
-            app.records().into_iter().map(|r| (r.key, r.data)).collect();
-        (distinct.len() >= put.len()).then_some(())
-    });
 }
 
 /// Warnings and errors of a daemon.
@@ -373,12 +361,4 @@ fn consumers(services: &Services, stream: &str) -> Vec<String> {
         .iter()
         .map(|it| it["ConsumerName"].as_str().expect("text").to_owned())
         .collect()
-}
-
-/// `VmRSS` of a process.
-fn resident_kib(pid: u32) -> u64 {
-    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
-    line.and_then(|rest| rest.trim().strip_suffix(" kB")?.trim().parse().ok())
-        .unwrap_or_default()
 }
