@@ -1,4 +1,5 @@
-/* The child of every bench: reads the daemon's lines and answers with a status. Knows only each line's action.
+/* The child of every bench: reads the daemon's lines and answers with a status. Knows only each line's action. With $BENCH_CHECKPOINT
+ * set, it asks for a checkpoint after every batch.
  *
  * What it saw stands in a file of its own in $BENCH_COUNTS, as eight 64-bit numbers: see `struct counts`, and `Counts` in world.py. */
 #define _GNU_SOURCE
@@ -25,7 +26,8 @@ struct counts {
 /* No line begins with more than this before its action. */
 #define ACTION_WITHIN 64
 
-static const char *actions[] = {"processRecords", "initialize", "shardEnded", "shutdownRequested", "leaseLost"};
+static const char *actions[] = {"processRecords", "initialize", "shardEnded", "shutdownRequested", "leaseLost", "checkpoint"};
+enum { PROCESS_RECORDS = 0, CHECKPOINT = 5 };
 
 static uint64_t now_ns(void)
 {
@@ -67,13 +69,21 @@ static uint64_t records_in(const char *line, size_t length)
     return found;
 }
 
-static void answer(struct counts *counts, const char *line, size_t length)
+static void say(const char *action, const char *about)
+{
+    char line[128];
+    int size = snprintf(line, sizeof line, "{\"action\":\"%s\",%s}\n", action, about);
+    if (write(1, line, (size_t)size) != size)
+        exit(0); /* the daemon is gone */
+}
+
+static void answer(struct counts *counts, int is_checkpointing, const char *line, size_t length)
 {
     size_t head = length < ACTION_WITHIN ? length : ACTION_WITHIN;
     for (size_t n = 0; n < sizeof actions / sizeof *actions; n++) {
         if (!memmem(line, head, actions[n], strlen(actions[n])))
             continue;
-        if (n == 0) {
+        if (n == PROCESS_RECORDS) {
             uint64_t now = now_ns();
             if (!counts->first_ns)
                 counts->first_ns = now;
@@ -86,10 +96,13 @@ static void answer(struct counts *counts, const char *line, size_t length)
             counts->records += records_in(line, length);
             counts->bytes += length;
         }
-        char reply[96];
-        int size = snprintf(reply, sizeof reply, "{\"action\":\"status\",\"responseFor\":\"%s\"}\n", actions[n]);
-        if (write(1, reply, (size_t)size) != size)
-            exit(0);
+        if (n == PROCESS_RECORDS && is_checkpointing) {
+            say("checkpoint", "\"sequenceNumber\":null,\"subSequenceNumber\":null");
+            return;
+        }
+        char about[64];
+        snprintf(about, sizeof about, "\"responseFor\":\"%s\"", actions[n == CHECKPOINT ? PROCESS_RECORDS : n]);
+        say("status", about);
         return;
     }
     fprintf(stderr, "a line without an action: %.*s\n", (int)head, line);
@@ -99,6 +112,7 @@ static void answer(struct counts *counts, const char *line, size_t length)
 int main(void)
 {
     struct counts *counts = shared_counts();
+    int is_checkpointing = getenv("BENCH_CHECKPOINT") != NULL;
     counts->started_ns = now_ns();
     size_t room = 1 << 20, filled = 0, searched = 0;
     char *buffer = malloc(room);
@@ -112,7 +126,7 @@ int main(void)
         char *end;
         size_t start = 0;
         while ((end = memchr(buffer + searched, '\n', filled - searched))) {
-            answer(counts, buffer + start, (size_t)(end - buffer) - start);
+            answer(counts, is_checkpointing, buffer + start, (size_t)(end - buffer) - start);
             start = searched = (size_t)(end - buffer) + 1;
         }
         memmove(buffer, buffer + start, filled -= start);

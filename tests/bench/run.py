@@ -30,7 +30,7 @@ from measure import Figure  # noqa: E402
 from world import Failed, World  # noqa: E402
 
 #: In the order of the page, with the minutes that each may take.
-BENCHES = {"backlog": 20}
+BENCHES = {"backlog": 20, "steady": 30, "start": 15, "table_cost": 20, "clients": 10}
 PAGE = REPOSITORY / "docs" / "BENCHMARKS.md"
 
 
@@ -75,7 +75,7 @@ def main():
 
 
 def build_c(programs):
-    for name in ("child", "floor"):
+    for name in ("child", "drive", "floor"):
         subprocess.run(["cc", "-O2", "-Wall", "-Wextra", "-o", programs / f"bench-{name}", HERE / f"{name}.c"], check=True)
 
 

@@ -4,20 +4,18 @@ Processes, ports and directories are the judges' (tests/judges/bench.py): whatev
 """
 
 import json
-import os
 import pathlib
 import struct
 import subprocess
 import sys
-import time
 import urllib.request
 
 HERE = pathlib.Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent / "judges"))
 
-from bench import JUDGES, REGION, Bench, Failed, check, environment, free_port, need, wait_for  # noqa: E402
+from bench import JUDGES, REGION, REPOSITORY, Bench, Failed, check, environment, free_port, wait_for  # noqa: E402
 
-__all__ = ["Counts", "Failed", "World", "check", "wait_for"]
+__all__ = ["JUDGES", "REPOSITORY", "Counts", "Failed", "World", "check", "environment", "wait_for"]
 
 SYNTHETIC = "synthetic-kinesis"
 #: What Java's daemon gets: nothing. Its heap, its collector and its threads are the JVM's own choice for this machine.
@@ -84,10 +82,12 @@ class World(Bench):
     def counts(self):
         return Counts(self.dir / self.fresh("counts"))
 
-    def child(self, counts):
-        """The C child as an executable that counts into `counts`."""
+    def child(self, counts, checkpoints=False):
+        """The C child as an executable that counts into `counts`; it can ask for a checkpoint after every batch."""
         path = self.dir / f"{counts.directory.name}-child"
-        path.write_text(f"#!/bin/sh\nBENCH_COUNTS='{counts.directory}' exec '{self.programs / 'bench-child'}'\n")
+        path.write_text(
+            f"#!/bin/sh\n{'BENCH_CHECKPOINT=1 ' if checkpoints else ''}BENCH_COUNTS='{counts.directory}' exec '{self.programs / 'bench-child'}'\n"
+        )
         path.chmod(0o755)
         return path
 
@@ -106,7 +106,7 @@ class World(Bench):
         return self.start(self.fresh("multilangd"), [self.programs / "multilangd", properties], cwd=self.dir)
 
     def java(self, properties):
-        need_java()
+        need_judge("java-3.5.1")
         return self.start(
             self.fresh("java"),
             ["java", *JAVA_FLAGS, "-Dfile.encoding=UTF-8", "-cp", f"{JUDGES / 'java-3.5.1'}/*",
@@ -130,9 +130,11 @@ class World(Bench):
         self.processes.remove(process)
 
 
-def need_java():
-    if not (JUDGES / "java-3.5.1" / ".installed").exists():
-        subprocess.run([HERE.parent / "judges/install.sh", "java-3.5.1"], check=True)
+def need_judge(*names):
+    """Installs programs by other authors that are missing."""
+    missing = [name for name in names if not (JUDGES / name / ".installed").exists()]
+    if missing:
+        subprocess.run([HERE.parent / "judges/install.sh", *missing], check=True, stdout=sys.stderr)
 
 
 def ask_table(url, operation, **request):
@@ -157,10 +159,3 @@ def leases(table_url, application):
             return found
         page = {"ExclusiveStartKey": page["LastEvaluatedKey"]}
 
-
-def monotonic():
-    return time.monotonic()
-
-
-def cores():
-    return len(os.sched_getaffinity(0))
