@@ -11,4 +11,6 @@ pub mod failure;
 pub mod fanout;
 mod http;
 pub mod kinesis;
+pub mod lanes;
+pub mod trust;
 mod values;

@@ -217,7 +217,7 @@ async fn put_target(arguments: &Put) -> Result<Target, String> {
     } else {
         local_endpoints(arguments.local)?
     };
-    let aws = Aws::default();
+    let aws = Aws::from_env().map_err(|error| error.to_string())?;
     let mut settings = match &config {
         Some(config) => worlds::settings(&config.kinesis, config.region_of_last_resort()),
         None => ServiceSettings::default(),

@@ -12,6 +12,7 @@ use crate::aws::credentials::{Surroundings, dummy, signing};
 use crate::aws::dynamodb::{self, DynamoDbTable};
 use crate::aws::fanout::{self, KinesisFanOut};
 use crate::aws::kinesis::{self, KinesisStream};
+use crate::aws::trust::BadBundle;
 use crate::endpoints::Endpoints;
 
 /// Signed for where nothing else is said and the services are local: they take any.
@@ -30,12 +31,23 @@ pub struct Worlds {
     language: Option<String>,
 }
 
+/// Services cannot even be asked.
+#[derive(Debug, thiserror::Error)]
+pub enum Unreachable {
+    /// Nobody knows where they are.
+    #[error(transparent)]
+    Nowhere(#[from] NoRegion),
+    /// Nobody vouches for them.
+    #[error(transparent)]
+    Unvouched(#[from] BadBundle),
+}
+
 impl Worlds {
     /// Finds out how to reach the services. With `local`, stream and tables are reached there, with credentials that mean
     /// nothing, whatever the configuration says about endpoints and providers; CloudWatch only at an endpoint that the
     /// configuration names.
-    pub async fn find(config: &Config, local: Option<&Endpoints>) -> Result<Self, NoRegion> {
-        let aws = Aws::default();
+    pub async fn find(config: &Config, local: Option<&Endpoints>) -> Result<Self, Unreachable> {
+        let aws = Aws::from_env()?;
         let last_resort = config.region_of_last_resort();
         let clients = [&config.kinesis, &config.dynamodb, &config.cloudwatch];
         let mut settings = clients.map(|client| settings(client, last_resort));

@@ -75,6 +75,25 @@ fn without_a_region_it_says_where_one_can_be_set() {
 }
 
 #[test]
+fn authorities_that_cannot_be_read_are_named_before_anything_is_asked() {
+    let dir = Directory::new("bundle");
+    dir.write(
+        "app.properties",
+        &(properties("cat") + "regionName = us-east-1\n"),
+    );
+    let output = command(dir.path(), &["app.properties"])
+        .env("AWS_CA_BUNDLE", "/nowhere/ca.pem")
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    let stderr = text(&output.stderr);
+    assert!(
+        stderr.contains("AWS_CA_BUNDLE = /nowhere/ca.pem: No such file"),
+        "{stderr}"
+    );
+}
+
+#[test]
 fn without_credentials_every_provider_says_why() {
     let dir = Directory::new("no-credentials");
     let settings = "regionName = us-east-1\nkinesisEndpoint = http://127.0.0.1:1\n";

@@ -10,6 +10,7 @@ pub mod records;
 pub mod sim;
 pub mod stream;
 pub mod table;
+pub mod tls;
 
 pub mod http;
 pub mod oracle;

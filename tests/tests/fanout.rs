@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use multilangd_tests::daemon::{Application, Running, Services, until};
 use multilangd_tests::oracle::{Verdict, numbered};
+use multilangd_tests::tls::{Front, Proxy};
 use serde_json::{Value, json};
 
 #[test]
@@ -195,6 +196,61 @@ fn two_hundred_shards_are_read_by_one_worker() {
     assert!(shards.len() > 150, "records of {} shards", shards.len());
     daemon.signal("KILL");
     daemon.wait();
+}
+
+#[test]
+fn behind_tls_as_at_aws_many_shards_share_few_http_2_connections() {
+    let services = Services::start();
+    services.create_stream("s", 24);
+    let front = Front::start(&services.kinesis);
+    let app = fan_out(&services, "tls")
+        .without("kinesisEndpoint")
+        .with("kinesisEndpoint", front.endpoint())
+        .with("failoverTimeMillis", 60_000)
+        .environment("AWS_CA_BUNDLE", front.authority().to_str().expect("text"));
+    let mut daemon = app.start();
+    until("every shard is subscribed to", || {
+        (daemon.stderr().matches("reading by enhanced fan-out").count() >= 24).then_some(())
+    });
+    let put = numbered(100, 3);
+    services.put("s", put.iter().cloned());
+    app.wait_for(&put);
+    assert_eq!(daemon.stop(), 143);
+    assert_eq!(app.verdict(&put), once(300));
+    assert_eq!(loud_lines(&daemon), Vec::<String>::new());
+    let connections = front.connections();
+    assert!(
+        connections.iter().all(|protocol| protocol == "h2"),
+        "{connections:?}"
+    );
+    // Two for the subscriptions; the other calls have a few of their own.
+    assert!(connections.len() < 12, "{} connections", connections.len());
+}
+
+#[test]
+fn subscriptions_go_through_the_proxy_of_the_environment() {
+    let services = Services::start();
+    services.create_stream("s", 1);
+    let front = Front::start(&services.kinesis);
+    let proxy = Proxy::start();
+    let app = fan_out(&services, "proxy")
+        .without("kinesisEndpoint")
+        .with("kinesisEndpoint", front.endpoint())
+        .environment("AWS_CA_BUNDLE", front.authority().to_str().expect("text"))
+        .environment("HTTPS_PROXY", &proxy.endpoint())
+        .environment("NO_PROXY", "");
+    let put = numbered(5, 10);
+    services.put("s", put.iter().cloned());
+    let mut daemon = app.start();
+    app.wait_for(&put);
+    assert_eq!(daemon.stop(), 143);
+    assert_eq!(app.verdict(&put), once(50));
+    assert_eq!(loud_lines(&daemon), Vec::<String>::new());
+    assert_eq!(
+        proxy.tunnels().len(),
+        front.connections().len(),
+        "none went around it"
+    );
 }
 
 #[test]

@@ -355,7 +355,7 @@ pub static SECTIONS: &[Section] = &[
     },
     Section {
         title: "Stream, region and endpoints",
-        intro: "Without `regionName` the region is searched as the SDK does: `-Daws.region`, `AWS_REGION`, `AWS_DEFAULT_REGION`, the profile, then the region of `streamArn`, then instance metadata. There is no built-in default. Without an endpoint here, `AWS_ENDPOINT_URL_KINESIS`, `…_DYNAMODB`, `…_CLOUDWATCH` and `AWS_ENDPOINT_URL` are used.",
+        intro: "Without `regionName` the region is searched as the SDK does: `-Daws.region`, `AWS_REGION`, `AWS_DEFAULT_REGION`, the profile, then the region of `streamArn`, then instance metadata. There is no built-in default. Without an endpoint here, `AWS_ENDPOINT_URL_KINESIS`, `…_DYNAMODB`, `…_CLOUDWATCH` and `AWS_ENDPOINT_URL` are used. Endpoints with `https://` are believed if an authority of the system vouches for them; `AWS_CA_BUNDLE` names a PEM file of authorities that count instead, for all services. `HTTPS_PROXY` and `NO_PROXY` are honoured.",
         keys: &[
             key("regionName", Region, Unset("see above"), Honoured, "region of Kinesis, DynamoDB and CloudWatch (not of STS)"),
             key("kinesisEndpoint", Url, Unset("of the region"), Honoured, "endpoint of Kinesis"),

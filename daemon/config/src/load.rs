@@ -43,7 +43,7 @@ pub struct Input<'a> {
 }
 
 /// Variables that change what the SDK does, and whether their values may be shown.
-const ENVIRONMENT: [(&str, bool); 21] = [
+const ENVIRONMENT: [(&str, bool); 22] = [
     ("AWS_REGION", true),
     ("AWS_DEFAULT_REGION", true),
     ("AWS_PROFILE", true),
@@ -65,6 +65,7 @@ const ENVIRONMENT: [(&str, bool); 21] = [
     ("AWS_IGNORE_CONFIGURED_ENDPOINT_URLS", true),
     ("AWS_USE_FIPS_ENDPOINT", true),
     ("AWS_USE_DUALSTACK_ENDPOINT", true),
+    ("AWS_CA_BUNDLE", true),
 ];
 /// Beyond this, seconds since 1970 are probably milliseconds (it is the year 5138).
 const PLAUSIBLE_EPOCH_SECONDS_MAX: i64 = 100_000_000_000;

@@ -153,7 +153,7 @@ On a laptop, without AWS: `multilangd run --local APP.properties`. Credentials, 
   `kinesisClient.region` over `regionName`, `pollingConfig.maxRecords` over `maxRecords`, `streamArn` over `streamName`.
   (In the Java daemon most such conflicts are decided by the order of a hash table.)
 * No key can be set through the environment or `-D`. The environment gives what the AWS SDKs read from it: region,
-  profile, credentials, `AWS_ENDPOINT_URL…`. When multilangd is started in the place of `java`, `-Daws.region`,
+  profile, credentials, `AWS_ENDPOINT_URL…`, `AWS_CA_BUNDLE`. When multilangd is started in the place of `java`, `-Daws.region`,
   `-Daws.accessKeyId`, `-Daws.secretAccessKey` and `-Daws.sessionToken` are read too.
 * In the place of `java` the file is searched in the directories of the class path first, then in the working directory.
 

@@ -3,6 +3,7 @@
 //! Owns the order in which they are looked for. Repeats nothing: the SDK's own retries are off, the engine repeats;
 //! metrics alone are repeated by the SDK.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use aws_config::environment::EnvironmentVariableRegionProvider;
@@ -21,6 +22,8 @@ use aws_smithy_runtime_api::client::identity::SharedIdentityCache;
 use aws_types::sdk_ua_metadata::FrameworkMetadata;
 
 use crate::aws::http::http_client;
+use crate::aws::lanes::{Pings, Transport, lane};
+use crate::aws::trust::{BadBundle, Trust};
 
 /// A TCP connection that takes longer than this to open is given up: the service is far closer than that.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -69,6 +72,7 @@ pub struct NoRegion(&'static str);
 #[derive(Clone, Debug)]
 pub struct Aws {
     http: SharedHttpClient,
+    transport: Arc<Transport>,
     identities: SharedIdentityCache,
 }
 
@@ -76,6 +80,7 @@ pub struct Aws {
 #[derive(Clone, Debug)]
 pub struct Service {
     sdk: SdkConfig,
+    transport: Arc<Transport>,
     unsigned: bool,
     timeout_max: Option<Duration>,
     /// `Kinesis in eu-west-1`, or `Kinesis at http://127.0.0.1:4567`, for people.
@@ -86,14 +91,25 @@ pub struct Service {
 
 impl Default for Aws {
     fn default() -> Self {
-        Self {
-            http: http_client(),
-            identities: IdentityCache::lazy().load_timeout(CREDENTIALS_TIMEOUT).build(),
-        }
+        Self::new(Trust::default(), Pings::default())
     }
 }
 
 impl Aws {
+    /// Trusts whom the environment says.
+    pub fn from_env() -> Result<Self, BadBundle> {
+        Ok(Self::new(Trust::from_env()?, Pings::default()))
+    }
+
+    /// With the connections of subscriptions looked after in this way.
+    pub fn new(trust: Trust, pings: Pings) -> Self {
+        Self {
+            http: http_client(&trust),
+            transport: Arc::new(Transport::new(trust, pings)),
+            identities: IdentityCache::lazy().load_timeout(CREDENTIALS_TIMEOUT).build(),
+        }
+    }
+
     /// The HTTP client, for credentials providers.
     pub fn http(&self) -> SharedHttpClient {
         self.http.clone()
@@ -138,6 +154,7 @@ impl Aws {
         };
         Ok(Service {
             sdk,
+            transport: self.transport.clone(),
             unsigned: matches!(signing, Signing::Unsigned),
             timeout_max: settings
                 .call_timeout
@@ -197,14 +214,14 @@ impl Service {
         aws_sdk_kinesis::Client::from_conf(config.build())
     }
 
-    /// A Kinesis client with connections of its own, for subscriptions: `timeout` is for their beginning, then they may
+    /// A Kinesis client with a connection of its own, for subscriptions: `timeout` is for their beginning, then they may
     /// be silent.
     pub fn subscriptions(&self, timeout: Duration, agent: &UserAgent) -> aws_sdk_kinesis::Client {
         let config = self
             .kinesis(timeout, agent)
             .config()
             .to_builder()
-            .http_client(http_client())
+            .http_client(lane(&self.transport))
             .stalled_stream_protection(StalledStreamProtectionConfig::disabled());
         aws_sdk_kinesis::Client::from_conf(config.build())
     }

@@ -96,7 +96,7 @@ impl Failure {
         };
         let message = match error {
             SdkError::TimeoutError(_) => format!("no answer in time ({})", chain(error.source())),
-            _ => chain(error.source()),
+            _ => with_advice(chain(error.source())),
         };
         Self::plain(what, message, reaction)
     }
@@ -300,6 +300,15 @@ pub fn chain(error: Option<&(dyn Error + 'static)>) -> String {
         next = error.source();
     }
     text
+}
+
+/// What to do about an authority that nobody here knows, such as a company's own.
+fn with_advice(mut message: String) -> String {
+    // As rustls says it; between it and us are errors that hide its type.
+    if message.contains("UnknownIssuer") {
+        message.push_str(" (AWS_CA_BUNDLE may name a file of authorities to trust instead of the system's)");
+    }
+    message
 }
 
 #[cfg(test)]

@@ -1,8 +1,7 @@
 //! `FanOut` over the AWS SDK: registration, and subscriptions as event streams.
 //!
-//! Owns which connection carries which subscription. Translates, and tries each call once.
+//! Translates, and tries each call once; `lanes.rs` says which connection carries a subscription.
 
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -22,14 +21,10 @@ use multilangd_engine::stream::{ConsumerName, FanOut, StreamError, Subscription}
 
 use crate::aws::failure::{Failure, chain};
 use crate::aws::kinesis::{KinesisStream, translate};
+use crate::aws::lanes::{Lanes, Seat};
 
 /// A subscription that has not begun after this is given up.
 pub const SUBSCRIBE_TIMEOUT: Duration = Duration::from_secs(15);
-
-/// Subscriptions that share a connection where it is HTTP/2 (over TLS; plain HTTP/1.1 opens one for each). Far below what
-/// any server allows, as the next one would wait for a place without a word; few enough that a shard whose child does
-/// not read cannot use up the flow-control window of many others.
-const SUBSCRIPTIONS_PER_CONNECTION: usize = 16;
 
 const SUBSCRIBE: &str = "SubscribeToShard";
 
@@ -50,34 +45,8 @@ impl KinesisFanOut {
         Self {
             stream,
             calls,
-            lanes: Lanes {
-                connect: Box::new(connect),
-                lanes: Mutex::default(),
-            },
+            lanes: Lanes::new(connect),
         }
-    }
-}
-
-/// Clients with connections of their own, and how many subscriptions each carries.
-struct Lanes {
-    connect: Box<dyn Fn() -> Client + Send + Sync>,
-    lanes: Mutex<Vec<(Client, Arc<()>)>>,
-}
-
-/// A place on a connection, held for as long as the subscription lives.
-type Seat = Arc<()>;
-
-impl Lanes {
-    fn take(&self) -> (Client, Seat) {
-        let mut lanes = self.lanes.lock().unwrap_or_else(PoisonError::into_inner);
-        // The lane itself holds its seats once.
-        let free = |(_, seats): &&(Client, Seat)| Arc::strong_count(seats) <= SUBSCRIPTIONS_PER_CONNECTION;
-        if let Some(lane) = lanes.iter().find(free) {
-            return lane.clone();
-        }
-        let lane = ((self.connect)(), Seat::default());
-        lanes.push(lane.clone());
-        lane
     }
 }
 
@@ -240,46 +209,4 @@ fn code(exception: &EventError) -> Option<&str> {
         EventError::InternalFailureException(_) => "InternalFailureException",
         _ => return exception.code(),
     })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn lanes() -> Lanes {
-        let connect = || {
-            Client::from_conf(
-                aws_sdk_kinesis::Config::builder()
-                    .behavior_version(aws_sdk_kinesis::config::BehaviorVersion::latest())
-                    .build(),
-            )
-        };
-        Lanes {
-            connect: Box::new(connect),
-            lanes: Mutex::default(),
-        }
-    }
-
-    fn count(lanes: &Lanes) -> usize {
-        lanes.lanes.lock().unwrap().len()
-    }
-
-    #[test]
-    fn subscriptions_share_a_connection_up_to_a_bound() {
-        let lanes = lanes();
-        let first: Vec<_> = (0..SUBSCRIPTIONS_PER_CONNECTION).map(|_| lanes.take()).collect();
-        assert_eq!(count(&lanes), 1);
-        let _second = lanes.take();
-        assert_eq!(count(&lanes), 2);
-        drop(first);
-        let _third = lanes.take();
-        assert_eq!(count(&lanes), 2, "a place that became free is taken again");
-    }
-
-    #[test]
-    fn two_hundred_shards_need_thirteen_connections() {
-        let lanes = lanes();
-        let _seats: Vec<_> = (0..200).map(|_| lanes.take().1).collect();
-        assert_eq!(count(&lanes), 13);
-    }
 }

@@ -11,23 +11,35 @@ use aws_smithy_runtime_api::client::http::{
 use aws_smithy_runtime_api::client::orchestrator::HttpRequest;
 use aws_smithy_runtime_api::client::runtime_components::RuntimeComponents;
 
+use crate::aws::trust::Trust;
+
 /// A client for `http://` and `https://`. The system's root certificates are read at the first `https://` request, so
 /// that a worker on local endpoints neither waits for them nor keeps them. `https://` honours `HTTPS_PROXY` and
 /// `NO_PROXY`, as current Java SDKs do.
-pub(super) fn http_client() -> SharedHttpClient {
-    let tls = Builder::new().build_with_connector_fn(|settings, components| {
-        let mut connector = Connector::builder()
-            .connector_settings(
-                settings
-                    .cloned()
-                    .unwrap_or_else(|| HttpConnectorSettings::builder().build()),
-            )
-            .proxy_config(ProxyConfig::from_env());
-        if let Some(components) = components {
-            connector.set_sleep_impl(components.sleep_impl());
-        }
-        connector.tls_provider(Provider::Rustls(CryptoMode::Ring)).build()
-    });
+pub(super) fn http_client(trust: &Trust) -> SharedHttpClient {
+    let trust = trust.clone();
+    by_scheme(
+        Builder::new().build_with_connector_fn(move |settings, components| {
+            let mut connector = Connector::builder()
+                .connector_settings(
+                    settings
+                        .cloned()
+                        .unwrap_or_else(|| HttpConnectorSettings::builder().build()),
+                )
+                .proxy_config(ProxyConfig::from_env());
+            if let Some(components) = components {
+                connector.set_sleep_impl(components.sleep_impl());
+            }
+            connector
+                .tls_provider(Provider::Rustls(CryptoMode::Ring))
+                .tls_context(trust.context())
+                .build()
+        }),
+    )
+}
+
+/// `http://` without TLS, `https://` by `tls`, which is asked for a connector only then.
+pub(super) fn by_scheme(tls: SharedHttpClient) -> SharedHttpClient {
     SharedHttpClient::new(ByScheme {
         plain: Builder::new().build_http(),
         tls,

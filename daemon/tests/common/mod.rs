@@ -12,7 +12,7 @@ use multilangd_local::{Fault, LocalOptions, LocalServices, start};
 use tokio::sync::OnceCell;
 
 /// Nothing in a test takes longer than this unless something is broken.
-const PATIENCE: Duration = Duration::from_secs(20);
+pub const PATIENCE: Duration = Duration::from_secs(20);
 
 /// The built-in services, one pair for all tests of a program.
 pub async fn services() -> &'static LocalServices {

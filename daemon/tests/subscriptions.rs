@@ -1,0 +1,220 @@
+//! Subscriptions as AWS serves them: many on one HTTP/2 connection over TLS, found by ALPN.
+#![cfg(feature = "local")]
+
+mod common;
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use aws_sdk_kinesis::primitives::Blob;
+use aws_sdk_kinesis::types::PutRecordsRequestEntry;
+use common::{PATIENCE, kinesis_client, kinesis_endpoint, unique};
+use multilangd_core::ids::ShardId;
+use multilangd_core::stream::StartAt;
+use multilangd_daemon::aws::client::{Aws, ServiceSettings, UserAgent};
+use multilangd_daemon::aws::credentials::dummy;
+use multilangd_daemon::aws::fanout::{KinesisFanOut, SUBSCRIBE_TIMEOUT};
+use multilangd_daemon::aws::kinesis::KinesisStream;
+use multilangd_daemon::aws::lanes::Pings;
+use multilangd_daemon::aws::trust::Trust;
+use multilangd_engine::stream::{FanOut, StreamError, Subscription};
+use multilangd_tests::tls::Front;
+use tokio::task::JoinSet;
+use tokio::time::timeout;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn forty_subscriptions_that_begin_at_once_are_carried_by_three_http_2_connections() {
+    let world = World::new("carried", 40, Pings::default()).await;
+    let subscriptions = world.subscribe_all().await;
+    assert_eq!(world.front.connections(), ["h2", "h2", "h2"]);
+    world.put_to_all(40, 10).await;
+    let mut shards = BTreeSet::new();
+    for (shard, mut subscription) in subscriptions {
+        let records = read(subscription.as_mut(), 10).await;
+        assert_eq!(records, 10, "{shard}");
+        shards.insert(shard);
+    }
+    assert_eq!(shards.len(), 40);
+    assert_eq!(world.front.connections().len(), 3);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn fifteen_subscriptions_that_nobody_reads_do_not_hold_up_the_one_beside_them() {
+    let world = World::new("unread", 16, Pings::default()).await;
+    // 4 MB for each shard: eight times what is sent ahead of a reader.
+    for _ in 0..4 {
+        world.put_to_all(16, 1_000_000).await;
+    }
+    let mut subscriptions = world.subscribe_all().await;
+    let (_, mut last) = subscriptions.pop().unwrap();
+    let mut bytes = 0;
+    while bytes < 4_000_000 {
+        bytes += read_event(last.as_mut()).await;
+    }
+    assert_eq!(world.front.connections(), ["h2"]);
+    // And those lose nothing by having waited.
+    for (_, mut subscription) in subscriptions {
+        let mut bytes = 0;
+        while bytes < 4_000_000 {
+            bytes += read_event(subscription.as_mut()).await;
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_connection_whose_other_end_vanished_fails_all_its_subscriptions_and_the_next_one_has_another() {
+    let pings = Pings {
+        every: Duration::from_millis(200),
+        answer_within: Duration::from_millis(500),
+    };
+    let world = World::new("vanished", 3, pings).await;
+    let subscriptions = world.subscribe_all().await;
+    world.front.freeze();
+    for (_, mut subscription) in subscriptions {
+        let error = loop {
+            match timeout(PATIENCE, subscription.next()).await {
+                Ok(Ok(Some(_))) => {}
+                Ok(Ok(None)) => panic!("this is no end in order"),
+                Ok(Err(error)) => break error,
+                Err(_) => panic!("nobody noticed"),
+            }
+        };
+        assert!(matches!(error, StreamError::Unavailable(_)), "{error}");
+    }
+    // Another consumer, as the five seconds of this one are not over.
+    let consumer = world.register("other").await;
+    let mut again = subscribe(&world.fan_out, &consumer, 0).await.unwrap();
+    timeout(PATIENCE, again.next())
+        .await
+        .expect("it says something")
+        .unwrap();
+    assert_eq!(world.front.connections(), ["h2", "h2"]);
+}
+
+#[tokio::test]
+async fn a_service_that_nobody_vouches_for_is_not_spoken_to() {
+    let world = World::new("stranger", 1, Pings::default()).await;
+    let strange = fan_out(&world.name, &world.front, Trust::default(), Pings::default()).await;
+    let error = subscribe(&strange, &world.consumer, 0)
+        .await
+        .err()
+        .expect("a stranger");
+    assert!(error.to_string().contains("UnknownIssuer"), "{error}");
+    assert!(error.to_string().contains("AWS_CA_BUNDLE"), "{error}");
+}
+
+/// A stream behind TLS, and a consumer of it.
+struct World {
+    name: String,
+    front: Front,
+    fan_out: Arc<KinesisFanOut>,
+    consumer: String,
+    shards: usize,
+}
+
+impl World {
+    async fn new(name: &str, shards: usize, pings: Pings) -> Self {
+        let name = unique(name);
+        let client = kinesis_client().await;
+        let create = client.create_stream().stream_name(&name);
+        create.shard_count(shards as i32).send().await.unwrap();
+        let front = Front::start(&kinesis_endpoint().await);
+        let trust = Trust::in_file(front.authority()).unwrap();
+        let fan_out = Arc::new(fan_out(&name, &front, trust, pings).await);
+        let mut world = Self {
+            name,
+            front,
+            fan_out,
+            consumer: String::new(),
+            shards,
+        };
+        world.consumer = world.register("ours").await;
+        world
+    }
+
+    async fn register(&self, consumer: &str) -> String {
+        let client = kinesis_client().await;
+        let summary = client.describe_stream_summary().stream_name(&self.name);
+        let summary = summary.send().await.unwrap().stream_description_summary.unwrap();
+        let register = client.register_stream_consumer().stream_arn(summary.stream_arn);
+        let registered = register.consumer_name(consumer).send().await.unwrap();
+        registered.consumer.unwrap().consumer_arn
+    }
+
+    /// All at once.
+    async fn subscribe_all(&self) -> Vec<(usize, Box<dyn Subscription>)> {
+        let mut waiting = JoinSet::new();
+        for index in 0..self.shards {
+            let (fan_out, consumer) = (self.fan_out.clone(), self.consumer.clone());
+            waiting.spawn(async move { (index, subscribe(&fan_out, &consumer, index).await.unwrap()) });
+        }
+        waiting.join_all().await
+    }
+
+    /// One record of so many bytes for each shard.
+    async fn put_to_all(&self, shards: usize, bytes: usize) {
+        let client = kinesis_client().await;
+        let all: Vec<_> = (0..shards as u128).collect();
+        for some in all.chunks(8) {
+            let records = some.iter().map(|index| {
+                let width = u128::MAX / shards as u128;
+                let hash_key = width * index + width / 2;
+                PutRecordsRequestEntry::builder()
+                    .partition_key("key")
+                    .explicit_hash_key(hash_key.to_string())
+                    .data(Blob::new(vec![b'x'; bytes]))
+                    .build()
+                    .unwrap()
+            });
+            let put = client.put_records().stream_name(&self.name);
+            put.set_records(Some(records.collect())).send().await.unwrap();
+        }
+    }
+}
+
+async fn subscribe(
+    fan_out: &KinesisFanOut,
+    consumer: &str,
+    shard: usize,
+) -> Result<Box<dyn Subscription>, StreamError> {
+    let shard = ShardId::from(format!("shardId-{shard:012}"));
+    fan_out.subscribe(consumer, &shard, &StartAt::TrimHorizon).await
+}
+
+async fn fan_out(stream: &str, front: &Front, trust: Trust, pings: Pings) -> KinesisFanOut {
+    let settings = ServiceSettings {
+        region: Some("us-east-1".into()),
+        endpoint: Some(front.endpoint()),
+        ..ServiceSettings::default()
+    };
+    let aws = Aws::new(trust, pings);
+    let service = aws.service("Kinesis", &settings, &dummy()).await.unwrap();
+    let agent = UserAgent::default();
+    let calls = service.kinesis(PATIENCE, &agent);
+    let stream = KinesisStream::new(
+        calls.clone(),
+        calls.clone(),
+        stream.into(),
+        None,
+        service.place.clone(),
+    );
+    KinesisFanOut::new(stream, calls, move || {
+        service.subscriptions(SUBSCRIBE_TIMEOUT, &agent)
+    })
+}
+
+/// Bytes of payload in the next event.
+async fn read_event(subscription: &mut dyn Subscription) -> usize {
+    let event = timeout(PATIENCE, subscription.next()).await.expect("an event");
+    let event = event.unwrap().expect("it goes on");
+    event.records.iter().map(|record| record.data.len()).sum()
+}
+
+async fn read(subscription: &mut dyn Subscription, bytes: usize) -> usize {
+    let mut read = 0;
+    while read < bytes {
+        read += read_event(subscription).await;
+    }
+    read
+}
