@@ -1,17 +1,18 @@
 //! Leases that nobody works on are taken by whoever is left, with or without a leader (`leasing.md 11`): the fake table,
 //! tokio's paused clock, and Java workers played by writes.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
+use multilangd_core::deputy::SEATS;
 use multilangd_core::ids::{Position, WorkerId};
 use multilangd_core::leases::Lease;
 use multilangd_core::table::{Item, Value, Write};
 use multilangd_core::worker_metrics::WorkerMetrics;
 use multilangd_engine::clock::Clock;
 use multilangd_engine::leases::{LeaseSettings, Leases};
-use multilangd_tests::table::FakeTable;
+use multilangd_tests::table::{Call, FakeTable};
 use tokio::task::AbortHandle;
 use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
@@ -160,6 +161,158 @@ async fn a_worker_that_leaves_rescues_nothing_more() {
     java.kill();
     sleep(Duration::from_secs(60)).await;
     assert_eq!(lease(&table, "s-1").owner, Some("java".into()));
+}
+
+#[tokio::test(start_paused = true)]
+async fn under_a_living_leader_of_ours_one_deputy_watches_its_leases_and_nobody_else_looks() {
+    let names: Vec<String> = (0..16).map(|at| format!("w-{at:02}")).collect();
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    let (table, workers) = fleet_of_ours(&names, 64).await;
+    sleep(Duration::from_secs(60)).await;
+    table.forget_calls();
+    sleep(Duration::from_secs(60)).await;
+    let calls = table.calls();
+    let count = |is: &dyn Fn(&Call) -> bool| calls.iter().filter(|(_, call)| is(call)).count();
+    assert_eq!(count(&|call| matches!(call, Call::Scan)), 60, "the leader's");
+    let mine = held(&workers[&leader_of(&table)]).len();
+    let reads = count(&|call| matches!(call, Call::Get(key) if key != "Leader"));
+    assert!(
+        (59 * mine..=60 * mine).contains(&reads),
+        "{reads} reads of {mine} leases"
+    );
+    let looks_at_the_lock = count(&|call| matches!(call, Call::Get(key) if key == "Leader"));
+    // The deputy every second, 14 others every two.
+    assert!(
+        (470..=490).contains(&looks_at_the_lock),
+        "{looks_at_the_lock} looks"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_deputy_of_a_killed_leader_inherits_the_lock_and_shares_its_leases_out() {
+    for wait_ms in [0, 700, 1_900, 3_100] {
+        let (table, workers) = fleet_of_ours(&["a", "b", "c", "d"], 40).await;
+        sleep(Duration::from_millis(wait_ms)).await;
+        let deputy = deputies(&table)[0].clone();
+        let rest = without(workers, &[&leader_of(&table)]);
+        let took = until_all_held(&rest, 40).await;
+        assert!(took < RESCUED_WITHIN, "took {took:?}");
+        let counts: Vec<usize> = rest.values().map(|worker| held(worker).len()).collect();
+        assert!(counts.iter().all(|count| (12..=15).contains(count)), "{counts:?}");
+        assert_eq!(table.row("Leader").unwrap()["ownerName"], Value::s(deputy));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_killed_deputy_is_survived_and_replaced() {
+    let (table, workers) = fleet_of_ours(&["a", "b", "c", "d"], 40).await;
+    let deputy = deputies(&table)[0].clone();
+    let rest = without(workers, &[&deputy]);
+    let took = until_all_held(&rest, 40).await;
+    assert!(took < RESCUED_WITHIN, "took {took:?}");
+    sleep(Duration::from_secs(5)).await;
+    assert_ne!(deputies(&table)[0], deputy);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_leader_and_its_deputy_killed_at_once_are_survived_in_twice_the_failover_time() {
+    let (table, workers) = fleet_of_ours(&["a", "b", "c", "d"], 40).await;
+    let (leader, deputy) = (leader_of(&table), deputies(&table)[0].clone());
+    let rest = without(workers, &[&leader, &deputy]);
+    let took = until_all_held(&rest, 40).await;
+    // The others let the deputy go first, and then see for themselves how long each lease stands still.
+    let limit = Duration::from_secs(20 + 2 + 2 + 2);
+    assert!(took < limit, "took {took:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn under_a_java_leader_two_deputies_look_whatever_the_size_of_the_fleet() {
+    let table = FakeTable::existing("app");
+    let java = Java::start(&table, "java", &["s-1", "s-2", "s-3"]);
+    let ours = start_all(&table, &["a", "b", "c", "d", "e"]).await;
+    sleep(Duration::from_secs(30)).await;
+    table.forget_calls();
+    sleep(Duration::from_secs(60)).await;
+    let scans = table
+        .calls()
+        .iter()
+        .filter(|(_, call)| *call == Call::Scan)
+        .count();
+    assert!((118..=120).contains(&scans), "{scans} scans in a minute");
+    // One of them dies, then the Java leader while the seat is empty.
+    let ours = without(ours, &[&deputies(&table)[0]]);
+    java.kill();
+    let took = until_held(&ours.values().collect::<Vec<_>>(), &["s-1", "s-2", "s-3"]).await;
+    assert!(took < RESCUED_WITHIN, "took {took:?}");
+    sleep(Duration::from_secs(10)).await;
+    let seated: BTreeSet<String> = deputies(&table).into_iter().collect();
+    assert_eq!(seated.len(), 2, "the seat is taken again");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_worker_that_leaves_gives_its_seat_back() {
+    let (table, workers) = fleet_of_ours(&["a", "b", "c"], 9).await;
+    let deputy = deputies(&table)[0].clone();
+    workers[&deputy].stop().await;
+    assert!(!deputies(&table).contains(&deputy));
+    sleep(Duration::from_secs(3)).await;
+    assert_eq!(deputies(&table).len(), 1, "the seat is taken again");
+}
+
+/// A fleet of ours that leads itself, in balance, and has so long renewed that everybody is known.
+async fn fleet_of_ours(names: &[&str], leases: usize) -> (Arc<FakeTable>, BTreeMap<String, Leases>) {
+    let table = FakeTable::existing("app");
+    for at in 0..leases {
+        put_leases(&table, &[&format!("s-{at:03}")], Some(names[at % names.len()]));
+    }
+    let workers = start_all(&table, names).await;
+    sleep(Duration::from_secs(40)).await;
+    until_all_held(&workers, leases).await;
+    (table, workers)
+}
+
+async fn start_all(table: &Arc<FakeTable>, names: &[&str]) -> BTreeMap<String, Leases> {
+    let mut workers = BTreeMap::new();
+    for name in names {
+        workers.insert((*name).to_owned(), start(table, name).await);
+    }
+    workers
+}
+
+fn leader_of(table: &FakeTable) -> String {
+    match &table.row("Leader").unwrap()["ownerName"] {
+        Value::S(name) => name.clone(),
+        other => panic!("{other:?}"),
+    }
+}
+
+/// The workers in the seats of the lock row.
+fn deputies(table: &FakeTable) -> Vec<String> {
+    let row = table.row("Leader").unwrap();
+    let seats = SEATS.iter().filter_map(|seat| match row.get(*seat) {
+        Some(Value::S(says)) => Some(says.split_once(' ').unwrap().1.to_owned()),
+        _ => None,
+    });
+    seats.collect()
+}
+
+/// Those that are left, when these are killed.
+fn without(mut workers: BTreeMap<String, Leases>, killed: &[&String]) -> BTreeMap<String, Leases> {
+    workers.retain(|name, _| !killed.contains(&name));
+    workers
+}
+
+/// How long it took until so many leases were held by these workers together.
+async fn until_all_held(workers: &BTreeMap<String, Leases>, leases: usize) -> Duration {
+    let began = Instant::now();
+    let count = || workers.values().map(|worker| held(worker).len()).sum::<usize>();
+    let waited = timeout(Duration::from_secs(300), async {
+        while count() != leases {
+            sleep(Duration::from_millis(10)).await;
+        }
+    });
+    assert!(waited.await.is_ok(), "{} of {leases} leases are held", count());
+    began.elapsed()
 }
 
 /// A Java worker: renews, reports, and, as the first in the table, holds the lock with Java's two minutes.

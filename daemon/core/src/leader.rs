@@ -5,6 +5,7 @@
 
 use std::time::{Duration, Instant};
 
+use crate::deputy::{SEATS, has_other_heir};
 use crate::ids::WorkerId;
 use crate::leases::{ENTITY_TYPE, LEASE_KEY};
 use crate::table::{Action, BadRow, Condition, Item, Reader, Value, Write};
@@ -23,6 +24,10 @@ const DURATION_MIN: Duration = Duration::from_secs(3);
 const DURATION_MAX: Duration = Duration::from_secs(120);
 /// How often somebody else's lock is looked at, at most. Java looks every 30 s; a released lock must not lie idle.
 const POLL: Duration = Duration::from_secs(2);
+/// The same for an heir: of the two seconds in which a dead leader's shards must have found a worker, this is the first.
+const HEIR_POLL: Duration = Duration::from_secs(1);
+/// How long everybody else waits for the heir, who knows how long each lease of the dead leader has stood still.
+const HEIR_AHEAD: Duration = Duration::from_secs(2);
 
 /// The lock row. Every attribute of it is a string, the duration too (trap 2).
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -35,6 +40,8 @@ pub struct LockRow {
     pub version: String,
     /// `isReleased`: given back without deletion.
     pub is_released: bool,
+    /// Who looks at leases besides the leader ([`crate::deputy`]).
+    pub deputies: [Option<String>; SEATS.len()],
 }
 
 impl LockRow {
@@ -50,12 +57,27 @@ impl LockRow {
         let duration: u64 = duration
             .parse()
             .map_err(|_| row.bad(DURATION, "is no number of milliseconds"))?;
+        let mut deputies = [const { None }; SEATS.len()];
+        for (deputy, seat) in deputies.iter_mut().zip(SEATS) {
+            *deputy = row.text(seat)?.map(str::to_owned);
+        }
         Ok(Self {
+            deputies,
             owner: row.required(OWNER, row.text(OWNER)?)?.into(),
             duration: Duration::from_millis(duration),
             version: row.required(VERSION, row.text(VERSION)?)?.to_owned(),
             is_released: row.text(RELEASED)?.is_some(),
         })
+    }
+
+    /// Whether its holder looks at all leases every second, as ours do. In the daemon's properties nobody can set the
+    /// duration that Java writes.
+    pub fn is_quick(&self) -> bool {
+        self.duration < DURATION_MAX
+    }
+
+    pub(crate) fn owned_as_seen(&self) -> Condition {
+        Condition::Equals(OWNER, Value::s(self.owner.as_str()))
     }
 }
 
@@ -68,9 +90,10 @@ pub fn duration(failover: Duration) -> Duration {
     failover.clamp(DURATION_MIN, DURATION_MAX)
 }
 
-/// How often the holder renews a lock: well within half of its duration, so that one lost heartbeat costs nothing.
+/// How often the holder renews a lock: within half of its duration, so that one lost heartbeat costs nothing, and no
+/// oftener, because for a small fleet this is a large part of what the table costs.
 pub fn heartbeat_interval(duration: Duration) -> Duration {
-    duration / 4
+    duration * 2 / 5
 }
 
 /// What this worker knows of the lock.
@@ -132,7 +155,9 @@ impl Lock {
             Some((seen, since)) if seen.version == row.version => *since,
             _ => now,
         };
-        let stale_at = since + row.duration;
+        let is_behind = has_other_heir(&row, me);
+        let stale_at = since + row.duration + if is_behind { HEIR_AHEAD } else { Duration::ZERO };
+        let poll = if is_behind { POLL } else { HEIR_POLL };
         let seen = Value::s(row.version.as_str());
         self.seen = Some((row, since));
         if now > stale_at {
@@ -142,7 +167,7 @@ impl Lock {
             ];
             Step::Acquire(acquire(me, mine, key_name, &version, conditions), version)
         } else {
-            Step::LookAgain((stale_at + Duration::from_millis(1)).min(now + POLL))
+            Step::LookAgain((stale_at + Duration::from_millis(1)).min(now + poll))
         }
     }
 
@@ -250,6 +275,7 @@ mod tests {
             duration: Duration::from_secs(5),
             version: version.to_owned(),
             is_released: false,
+            deputies: [None, None],
         }
     }
 
@@ -287,11 +313,11 @@ mod tests {
         let at = |seconds| start + Duration::from_secs(seconds);
         assert_eq!(
             read(&mut lock, Some(foreign("v1")), at(0)),
-            Step::LookAgain(at(2))
+            Step::LookAgain(at(1))
         );
         assert_eq!(
             read(&mut lock, Some(foreign("v1")), at(4)),
-            Step::LookAgain(at(5) + Duration::from_millis(1))
+            Step::LookAgain(at(5))
         );
         let Step::Acquire(write, _) = read(&mut lock, Some(foreign("v1")), at(5) + Duration::from_millis(1))
         else {
@@ -311,8 +337,33 @@ mod tests {
         let later = start + Duration::from_secs(20);
         assert_eq!(
             read(&mut lock, Some(foreign("v2")), later),
-            Step::LookAgain(later + POLL)
+            Step::LookAgain(later + HEIR_POLL)
         );
+    }
+
+    #[test]
+    fn a_deputy_inherits_the_lock_two_seconds_before_the_others_try() {
+        let start = Instant::now();
+        let at = |ms| start + Duration::from_millis(ms);
+        let led = |deputy: &str| {
+            let deputies = [Some(format!("v {deputy}")), None];
+            Some(LockRow {
+                deputies,
+                ..foreign("v1")
+            })
+        };
+        let (mut heir, mut other) = (Lock::default(), Lock::default());
+        read(&mut heir, led("me"), start);
+        read(&mut other, led("them"), start);
+        assert!(matches!(read(&mut heir, led("me"), at(5_001)), Step::Acquire(..)));
+        assert_eq!(
+            read(&mut other, led("them"), at(5_001)),
+            Step::LookAgain(at(7_001))
+        );
+        assert!(matches!(
+            read(&mut other, led("them"), at(7_001)),
+            Step::Acquire(..)
+        ));
     }
 
     #[test]
@@ -353,7 +404,7 @@ mod tests {
         let (mut lock, start) = (Lock::default(), Instant::now());
         lock.written("v1".to_owned(), TEN, start);
         assert_eq!(lock.held_until(), Some(start + TEN));
-        assert_eq!(lock.heartbeat_at(), Some(start + TEN / 4));
+        assert_eq!(lock.heartbeat_at(), Some(start + TEN * 2 / 5));
         lock.lost();
         assert_eq!(lock.held_until(), None);
     }

@@ -10,6 +10,7 @@ pub mod client_version;
 pub mod consumer;
 pub mod cpu;
 pub mod deaggregate;
+pub mod deputy;
 pub mod election;
 pub mod fetch;
 pub mod ids;

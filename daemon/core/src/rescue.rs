@@ -1,4 +1,4 @@
-//! What a worker that does not lead takes by itself: leases that nobody works on and no leader has given anybody
+//! What a deputy takes by itself under a Java leader: leases that nobody works on and no leader has given anybody
 //! (`leasing.md 11`).
 //!
 //! Owns the decision which of them are this worker's; what was seen of each lease is in [`Observations`]. Never acts.
@@ -11,16 +11,16 @@ use crate::ids::WorkerId;
 use crate::leases::Lease;
 use crate::rng::Rng;
 
-/// The time for the others to take their shares, before somebody takes what is left: workers look once a second, and a
-/// lease must have an owner within two.
+/// The time for the other deputy to take its share, before somebody takes what is left: deputies look once a second, and
+/// a lease must have an owner within two.
 ///
 /// Compat: Java workers never take a lease by themselves in a 3.x fleet. An expired lease there waits for the leader;
 /// if it was the leader's, for another one to get its lock too, about 170 s in all.
 pub const GRACE: Duration = Duration::from_millis(800);
 
-/// The leases that `me` takes now. First everybody takes the share that falls to it when they are dealt to the live workers,
+/// The leases that `me` takes now. First a deputy takes the share that falls to it when they are dealt to the live workers,
 /// the least busy first; all who see the same rows deal alike, and seldom want the same lease. What is left after
-/// [`GRACE`], because it fell to a worker that does not rescue or has died too, is taken by whoever comes first.
+/// [`GRACE`], because it fell to a worker that does not look or has died too, is taken by whoever comes first.
 pub fn plan(
     view: &View,
     observations: &Observations,

@@ -1,5 +1,6 @@
-//! The task that, while this worker leads, gives every lease of the fleet a worker (`leasing.md 5.3`), and while it does
-//! not, takes what no leader gives anybody. The plans themselves are made in `core::{assignment, rescue}`.
+//! The task that, while this worker leads, gives every lease of the fleet a worker (`leasing.md 5.3`), and as a deputy
+//! watches the leader's, or takes what no leader gives anybody. The plans themselves are made in
+//! `core::{assignment, deputy, rescue}`.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -7,6 +8,7 @@ use std::time::Duration;
 
 use multilangd_core::assignment::{AssignmentSettings, Move, Observations, Scanned, Seen, View, plan};
 use multilangd_core::client_version::Rules;
+use multilangd_core::deputy::Duty;
 use multilangd_core::ids::{ShardId, WorkerId};
 use multilangd_core::leases::LEASE_KEY;
 use multilangd_core::metrics::{Call, Metric, Of, Operation, fleet_min_support_code};
@@ -26,15 +28,16 @@ use crate::table::TableError;
 
 /// Writes under way at once, so that a first start with thousands of shards does not become as many connections.
 const WRITES_MAX: usize = 32;
-/// How often a leader looks at a small table. Java looks once per assignment interval (20 s); a worker that appears,
-/// or a lease that is given back, should not wait for that.
-const LOOK_MIN: Duration = Duration::from_secs(2);
-/// Each so many rows make a look cost more, and the next one come later by [`LOOK_MIN`].
-const ROWS_PER_LOOK: usize = 500;
+/// From one look of a leader, or of a deputy, to the next. Java looks once per assignment interval (20 s). A lease shall
+/// find a worker two seconds after it has expired, and its last renewal is seen this much late; the rest is for its next
+/// owner to find it. For any number of leases, a scan a second costs about a fortieth of what their renewals cost.
+const LOOK: Duration = Duration::from_secs(1);
+/// No more of the time than this is spent looking, where the table is so large or slow that a look takes long.
+const LOOK_SHARE: u32 = 4;
 
-mod rescue;
+mod deputy;
 
-/// The leader's rounds, and a follower's looks.
+/// The leader's rounds, and a deputy's looks.
 pub(crate) struct Assignment {
     pub(crate) rows: Rows,
     pub(crate) places: Places,
@@ -44,6 +47,8 @@ pub(crate) struct Assignment {
     pub(crate) stale_report: Duration,
     /// Whether this worker holds the leader's lock. By the rules of 2.x nobody does.
     pub(crate) is_leader: watch::Receiver<bool>,
+    /// What this worker looks at while it does not lead; most look at nothing.
+    pub(crate) duty: watch::Receiver<Option<Duty>>,
     pub(crate) rules: watch::Receiver<Rules>,
     pub(crate) is_taking: watch::Receiver<bool>,
     pub(crate) signals: Signals,
@@ -57,11 +62,18 @@ struct Memory {
     observations: Observations,
     workers: BTreeSet<WorkerId>,
     balanced: Option<Instant>,
+    /// Rows at the last look at all of them.
+    rows_count: usize,
+    /// The leases of the leader that this deputy watches.
+    watched: BTreeSet<ShardId>,
 }
 
 enum Event {
+    /// Something has happened that wants a round: what was just written must be seen.
+    Asked,
     Due,
-    Watch,
+    Watch(Duty),
+    NewDuty,
     Leader(bool),
     Last(oneshot::Sender<()>),
     Gone,
@@ -75,12 +87,14 @@ impl Assignment {
             observations: Observations::default(),
             workers: BTreeSet::new(),
             balanced: None,
+            rows_count: 0,
+            watched: BTreeSet::new(),
         };
         self.look(&mut memory, first.1, first.0);
-        // A worker that is alone has the lock sooner.
-        let mut due = Instant::now() + rescue::LOOK_MIN;
+        let mut due = Instant::now();
         loop {
             let leads = *self.is_leader.borrow_and_update();
+            let duty = self.duty.borrow_and_update().clone().filter(|_| !leads);
             let event = tokio::select! {
                 biased;
                 () = stop.cancelled() => break,
@@ -89,20 +103,25 @@ impl Assignment {
                     Ok(()) => Event::Leader(*self.is_leader.borrow()),
                     Err(_) => Event::Gone,
                 },
-                () = self.signals.assign.notified(), if leads => Event::Due,
-                () = tokio::time::sleep_until(due) => if leads { Event::Due } else { Event::Watch },
+                changed = self.duty.changed() => changed.map_or(Event::Gone, |()| Event::NewDuty),
+                () = self.signals.assign.notified(), if leads => Event::Asked,
+                () = tokio::time::sleep_until(due), if leads || duty.is_some() => {
+                    duty.map_or(Event::Due, Event::Watch)
+                }
             };
+            let is_asked = matches!(event, Event::Asked | Event::Leader(true));
             match event {
-                Event::Due | Event::Leader(true) => {
-                    match stop.run_until_cancelled(self.round(&mut memory)).await {
+                Event::Asked | Event::Due | Event::Leader(true) => {
+                    match stop.run_until_cancelled(self.round(&mut memory, is_asked)).await {
                         Some(next) => due = next,
                         None => break,
                     }
                 }
-                Event::Watch => match stop.run_until_cancelled(self.watch(&mut memory)).await {
+                Event::Watch(duty) => match stop.run_until_cancelled(self.watch(&mut memory, &duty)).await {
                     Some(next) => due = next,
                     None => break,
                 },
+                Event::NewDuty => due = Instant::now(),
                 Event::Leader(false) => {
                     due = Instant::now();
                     memory.balanced = None;
@@ -110,7 +129,7 @@ impl Assignment {
                 }
                 Event::Last(done) => {
                     if leads {
-                        stop.run_until_cancelled(self.round(&mut memory)).await;
+                        stop.run_until_cancelled(self.round(&mut memory, true)).await;
                     }
                     let _ = done.send(());
                 }
@@ -124,6 +143,7 @@ impl Assignment {
     }
 
     fn look(&self, memory: &mut Memory, found: Found, began: Instant) -> View {
+        memory.rows_count = found.leases.len() + found.reports.len();
         let scanned = Scanned {
             leases: found.leases,
             reports: found.reports,
@@ -141,23 +161,34 @@ impl Assignment {
         view
     }
 
-    /// Looks, plans, writes. Returns when to look again.
-    async fn round(&self, memory: &mut Memory) -> Instant {
+    /// Looks, plans, writes. Returns when to look again. `consistent`: a stale row costs one round, no more, because it is
+    /// noticed by the condition of the write; but what was just created or given back shall not wait for the next one.
+    async fn round(&self, memory: &mut Memory, consistent: bool) -> Instant {
         let mut scope = self.metrics.scope(Operation::LeaseAssignment, Of::Application);
-        let next = self.look_and_assign(memory, &mut scope).await;
+        let next = self.look_and_assign(memory, consistent, &mut scope).await;
         scope.end(next.is_some());
         next.unwrap_or_else(|| Instant::now() + self.settings.interval)
     }
 
     /// `None`: the table cannot be looked at.
-    async fn look_and_assign(&self, memory: &mut Memory, scope: &mut Scope<'_>) -> Option<Instant> {
-        // Consistent: what was just created or given back must be seen, or it would wait for the next round.
+    async fn look_and_assign(
+        &self,
+        memory: &mut Memory,
+        consistent: bool,
+        scope: &mut Scope<'_>,
+    ) -> Option<Instant> {
         let scan = || async {
             let began = Instant::now();
-            self.places.scan(true).await.map(|found| (began, found))
+            let found = self.places.scan(consistent).await?;
+            Ok::<_, TableError>((began, Instant::now(), found))
         };
-        let (began, mut found) = match retry(&self.clock, Patience::ENDLESS, "looking at all leases", scan)
-            .await
+        let (began, ended, mut found) = match retry(
+            &self.clock,
+            Patience::ENDLESS,
+            "looking at all leases",
+            scan,
+        )
+        .await
         {
             Ok(scanned) => scanned,
             Err(error) => {
@@ -169,7 +200,6 @@ impl Assignment {
             return Some(Instant::now());
         }
         scope.time(Metric::LOAD_TIME, began);
-        let rows_count = found.leases.len() + found.reports.len() + found.legacy_reports.len();
         self.clean_up(&self.rows, LEASE_KEY, &found.reports).await;
         if let Some(legacy) = self.places.legacy() {
             self.clean_up(&legacy.metrics, METRICS_KEY, &found.legacy_reports)
@@ -210,9 +240,7 @@ impl Assignment {
         let failed = self.write(moves, memory).await;
         scope.add(Metric::FAILED_ASSIGNMENTS, failed as f64);
         scope.call(Call::ASSIGN_LEASES, true, began);
-        let now = Instant::now();
-        let looks = (rows_count / ROWS_PER_LOOK + 1) as u32;
-        let regular = now + (LOOK_MIN * looks).min(self.settings.interval);
+        let regular = next_look(judged, ended);
         let observations = &memory.observations;
         let deadline = observations.next_deadline(&self.settings, judged.into_std());
         Some(deadline.map_or(regular, |deadline| {
@@ -332,6 +360,11 @@ impl Assignment {
             }
         }
     }
+}
+
+/// When to look again after a look that took from `began` to `ended`.
+fn next_look(began: Instant, ended: Instant) -> Instant {
+    began + LOOK.max((ended - began) * LOOK_SHARE)
 }
 
 /// What was planned. Compat: free leases and balance are one plan here, so that both times are the whole plan's.

@@ -1,13 +1,15 @@
-//! The task that wants the leader's lock, and keeps it (`leasing.md 5.2`). What to do when is decided in
-//! `core::leader`.
+//! The task that wants the leader's lock, and keeps it (`leasing.md 5.2`), or a deputy's seat in the row of somebody else's.
+//! What to do when is decided in `core::{leader, deputy}`.
 
 use std::collections::VecDeque;
 use std::time::Duration;
 
 use multilangd_core::client_version::Rules;
+use multilangd_core::deputy::{Duty, Seat, Seats, duty, leave};
 use multilangd_core::ids::WorkerId;
 use multilangd_core::leader::{KEY, Lock, LockRow, Step, duration, release};
 use multilangd_core::metrics::{Metric, Of, Operation};
+use multilangd_core::table::Item;
 use multilangd_core::table_migration::Status;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until, timeout_at};
@@ -36,6 +38,10 @@ pub(crate) struct Leadership {
     /// How far the move to a single table is: its end moves the lock.
     pub(crate) status: watch::Sender<Status>,
     pub(crate) is_leader: watch::Sender<bool>,
+    /// What this worker looks at as a deputy.
+    pub(crate) duty: watch::Sender<Option<Duty>>,
+    /// A worker that leaves is no deputy.
+    pub(crate) is_taking: watch::Receiver<bool>,
     pub(crate) metrics: Metrics,
 }
 
@@ -46,6 +52,10 @@ struct Progress {
     lock: Lock,
     /// Writes without an answer, by their version, and when they were sent: any of them may still be applied.
     unanswered: VecDeque<(String, Instant)>,
+    seats: Seats,
+    /// Until when this worker is a deputy. It stays one for a lock's duration after it was last seen to have a seat, so
+    /// that a new deputy has watched for as long before the old one ceases to.
+    deputy_until: Option<Instant>,
     /// The last call failed; said once per streak.
     is_failing: bool,
     next: Instant,
@@ -99,6 +109,8 @@ impl Leadership {
             rows: self.places.lock().clone(),
             lock: Lock::default(),
             unanswered: VecDeque::new(),
+            seats: Seats::default(),
+            deputy_until: None,
             is_failing: false,
             next: Instant::now(),
         };
@@ -150,7 +162,12 @@ impl Leadership {
 
     /// Somebody else's lock, or nobody's.
     async fn look(&self, progress: &mut Progress) {
-        let row = match read(&progress.rows).await {
+        // A write follows only under the conditions of what was read; but what became of an earlier one must be known.
+        let read = match progress.unanswered.is_empty() {
+            true => glance(&progress.rows).await,
+            false => read(&progress.rows).await,
+        };
+        let row = match read {
             Ok(row) => row,
             Err(error) => {
                 progress.failed("read", &error);
@@ -162,6 +179,7 @@ impl Leadership {
             self.acquired(progress, version, sent).await;
             return;
         }
+        let seen = row.clone();
         let now = Instant::now();
         let key_name = progress.rows.table.key_name().to_owned();
         let step = progress.lock.read(
@@ -176,6 +194,9 @@ impl Leadership {
             Step::LookAgain(at) => {
                 progress.is_failing = false;
                 progress.next = Instant::from_std(at);
+                if let Some(row) = seen {
+                    self.deputise(progress, &row).await;
+                }
             }
             Step::Acquire(write, version) => {
                 let sent = Instant::now();
@@ -190,6 +211,57 @@ impl Leadership {
                     }
                 }
             }
+        }
+    }
+
+    /// Somebody else leads: takes a seat that is free, and keeps it.
+    async fn deputise(&self, progress: &mut Progress, row: &LockRow) {
+        let now = Instant::now();
+        if !*self.is_taking.borrow() {
+            self.leave_seat(progress, row).await;
+            return;
+        }
+        let version = self.new_version();
+        let seat = progress
+            .seats
+            .read(row, &self.me, self.duration(), &version, now.into_std());
+        let limit = now + self.duration() / 3;
+        let is_mine = match seat {
+            Seat::None => false,
+            // Whatever becomes of it, the next look shows.
+            Seat::Mine(write) => {
+                if let Some(write) = write {
+                    drop(bounded(limit, progress.rows.write(&write)).await);
+                }
+                true
+            }
+            Seat::Free(write) => bounded(limit, progress.rows.write(&write)).await.is_ok(),
+        };
+        if is_mine {
+            progress.deputy_until = Some(now + self.duration());
+        }
+        let is_deputy = progress.deputy_until.is_some_and(|until| now < until);
+        self.say_duty(is_deputy.then(|| duty(row)));
+    }
+
+    async fn leave_seat(&self, progress: &mut Progress, row: &LockRow) {
+        progress.deputy_until = None;
+        self.say_duty(None);
+        if let Some(write) = leave(row, &self.me) {
+            let limit = Instant::now() + self.duration() / 3;
+            // Not given back, it is free when it was not renewed for so long.
+            drop(bounded(limit, progress.rows.write(&write)).await);
+        }
+    }
+
+    fn say_duty(&self, duty: Option<Duty>) {
+        let is_news = self.duty.send_if_modified(|said| {
+            let is_news = *said != duty;
+            said.clone_from(&duty);
+            is_news
+        });
+        if let (true, Some(duty)) = (is_news, &duty) {
+            info!(worker = %self.me, ?duty, "looking at leases besides the leader");
         }
     }
 
@@ -230,6 +302,8 @@ impl Leadership {
         }
         progress.unanswered.clear();
         progress.is_failing = false;
+        progress.deputy_until = None;
+        self.say_duty(None);
         if self.say(true) {
             info!(worker = %self.me, lock_ms = self.duration().as_millis() as u64, "became leader");
         }
@@ -293,6 +367,11 @@ impl Leadership {
 
     async fn release(&self, progress: &mut Progress) {
         let was_leader = self.say(false);
+        if progress.deputy_until.is_some()
+            && let Ok(Some(row)) = read(&progress.rows).await
+        {
+            self.leave_seat(progress, &row).await;
+        }
         let limit = Instant::now() + self.duration() / 2;
         let maybe_ours = progress.unanswered.iter().map(|(version, _)| version.as_str());
         let versions: Vec<&str> = progress.lock.version().into_iter().chain(maybe_ours).collect();
@@ -308,7 +387,15 @@ impl Leadership {
 }
 
 async fn read(rows: &Rows) -> Result<Option<LockRow>, TableError> {
-    let item = rows.get(KEY).await?;
+    lock_in(rows.get(KEY).await?)
+}
+
+/// As it was a moment ago.
+async fn glance(rows: &Rows) -> Result<Option<LockRow>, TableError> {
+    lock_in(rows.glance(KEY).await?)
+}
+
+fn lock_in(item: Option<Item>) -> Result<Option<LockRow>, TableError> {
     item.map(|item| LockRow::read(&item).map_err(|bad| TableError::Refused(Box::new(bad))))
         .transpose()
 }

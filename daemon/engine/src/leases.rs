@@ -154,13 +154,20 @@ impl LeaseSettings {
         }
     }
 
-    /// How often a worker looks for leases that it was given.
+    /// How often a worker that does not lead looks for leases that it was given.
     ///
-    /// Compat: A/2 - E in Java (9975 ms), and never slower here; a query of the own keys costs half a read unit, so
-    /// it is asked every 1.5 s: what a leaving worker gives us shall flow within 2 s, and the child has to start too.
+    /// Compat: A/2 - E in Java (9975 ms), and never slower here. A leader sees within a second that a lease needs a
+    /// worker, and this is the rest of the two seconds in which it shall flow; a query of the own keys costs half a
+    /// read unit.
     pub fn discovery_interval(&self) -> Duration {
+        self.discovery_interval_of_leader()
+            .min(Duration::from_millis(800))
+    }
+
+    /// The same for a leader.
+    pub fn discovery_interval_of_leader(&self) -> Duration {
         let half = (self.assignment.interval / 2).saturating_sub(self.epsilon);
-        half.clamp(Duration::from_millis(1), Duration::from_millis(1500))
+        half.max(Duration::from_millis(1))
     }
 }
 

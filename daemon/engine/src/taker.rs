@@ -56,12 +56,14 @@ struct Memory {
 
 impl Taking {
     /// Runs until `stop`. `first` is what was scanned at the start, so that a lease that expires soon is known to.
-    pub(crate) async fn run(mut self, first: &Found, ended: Instant, stop: CancellationToken) {
+    pub(crate) async fn run(mut self, first: Found, ended: Instant, stop: CancellationToken) {
         let mut memory = Memory {
             taker: Taker::default(),
             balanced: None,
         };
         memory.taker.look(&first.leases, ended.into_std());
+        // All rows of a large table: not to be kept for as long as this worker lives.
+        drop(first);
         loop {
             let takes = self.rules.wait_for(|rules| !rules.assigns());
             match stop.run_until_cancelled(takes).await {

@@ -84,6 +84,21 @@ impl Observations {
         View { leases, workers }
     }
 
+    /// Some of the leases, read from the table: remembers what changed of them. What is known of others stays: a counter
+    /// that has not risen by the next look has stood still since the last one.
+    pub fn glance(
+        &mut self,
+        leases: &[Lease],
+        settings: &AssignmentSettings,
+        began: Instant,
+        ended: Instant,
+    ) {
+        for lease in leases {
+            let observed = observe(self.leases.remove(&lease.key), lease, settings, began, ended);
+            self.leases.insert(lease.key.clone(), observed);
+        }
+    }
+
     /// A lease was written by us (`me`) as it now is: its owner has an interval's time to find it, unless it is us.
     pub fn moved(&mut self, lease: &Lease, me: &WorkerId, settings: &AssignmentSettings, now: Instant) {
         let pending = lease.checkpoint_owner.is_some();

@@ -6,11 +6,10 @@ use std::time::Duration;
 
 use multilangd_core::client_version::Rules;
 use multilangd_core::ids::{ShardId, WorkerId};
-use multilangd_core::leases::{LEASE_KEY, Lease};
+use multilangd_core::leases::Lease;
 use multilangd_core::metrics::{Metric, Of, Operation};
-use multilangd_core::table::{Item, Value};
 use tokio::sync::{mpsc, watch};
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{Instant, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
@@ -36,7 +35,11 @@ pub(super) struct Discovery {
     pub(super) rows: Rows,
     pub(super) me: WorkerId,
     pub(super) clock: Clock,
+    /// A leader sees what is its own in its rounds, and looks here as seldom as Java does.
+    pub(super) is_leader: watch::Receiver<bool>,
+    /// Between two looks of everybody else.
     pub(super) interval: Duration,
+    pub(super) interval_of_leader: Duration,
     pub(super) held: watch::Receiver<Held>,
     pub(super) keeper: mpsc::Sender<Message>,
     pub(super) signals: Signals,
@@ -55,9 +58,17 @@ impl Discovery {
                 let started = Instant::now();
                 self.round().await;
                 sleep(ROUND_GAP).await;
-                let rest = self.interval.saturating_sub(started.elapsed());
-                // Either way it is time for the next round.
-                let _asked_or_due = timeout(rest, self.signals.discover.notified()).await;
+                let interval = match *self.is_leader.borrow_and_update() {
+                    true => self.interval_of_leader,
+                    false => self.interval,
+                };
+                // Any of these says that it is time for the next round.
+                tokio::select! {
+                    biased;
+                    () = self.signals.discover.notified() => {}
+                    Ok(()) = self.is_leader.changed() => {}
+                    () = sleep_until(started + interval) => {}
+                }
             }
         };
         stop.run_until_cancelled(rounds).await;
@@ -123,21 +134,9 @@ impl Discovery {
         if !*self.index.borrow() {
             return self.named_by_scan().await;
         }
-        let mut shards = Vec::new();
-        let mut after: Option<Item> = None;
-        loop {
-            let page = match self.rows.owned_by(&self.me, after.as_ref()).await {
-                Err(TableError::Missing(_)) => return self.named_by_scan().await,
-                page => page?,
-            };
-            shards.extend(page.items.iter().filter_map(|item| match item.get(LEASE_KEY) {
-                Some(Value::S(key)) => Some(ShardId::from(key.as_str())),
-                _ => None,
-            }));
-            match page.next {
-                Some(next) => after = Some(next),
-                None => return Ok(shards),
-            }
+        match self.rows.owned_by(&self.me).await {
+            Err(TableError::Missing(_)) => self.named_by_scan().await,
+            shards => shards,
         }
     }
 

@@ -367,6 +367,7 @@ impl Starting {
         let (held_sender, held) = watch::channel(Held::from([]));
         let (lock_sender, locked) = watch::channel(false);
         let (leader_sender, is_leader) = watch::channel(false);
+        let (duty_sender, duty) = watch::channel(None);
         let (is_taking, taking_receiver) = watch::channel(true);
         let (index_sender, index) = watch::channel(has_index);
         let (keeper_sender, keeper_receiver) = mpsc::channel(MESSAGES_MAX);
@@ -420,8 +421,9 @@ impl Starting {
             stale_report: settings.stale_report,
             places: places.clone(),
             is_leader: locked.clone(),
+            duty,
             rules: rules.subscribe(),
-            is_taking: taking_receiver,
+            is_taking: taking_receiver.clone(),
             signals: signals.clone(),
             keeper: keeper_sender.clone(),
             last_round: last_round_receiver,
@@ -443,7 +445,7 @@ impl Starting {
         let (taker_stop, seen) = (taking.clone(), found.clone());
         tasks
             .reporting
-            .spawn(async move { taker.run(&seen, ended, taker_stop).await });
+            .spawn(async move { taker.run(seen, ended, taker_stop).await });
         tasks.rest.spawn(assignment.run((began, found), running.clone()));
         let leadership = Leadership {
             places: places.clone(),
@@ -453,6 +455,8 @@ impl Starting {
             rules: rules.subscribe(),
             status: status.clone(),
             is_leader: lock_sender,
+            duty: duty_sender,
+            is_taking: taking_receiver,
             metrics: settings.metrics.clone(),
         };
         let migration = TableMigration {
@@ -466,6 +470,7 @@ impl Starting {
             status,
         };
         tasks.rest.spawn(migration.run(running.clone()));
+        let leads_by_lock = locked.clone();
         let say = say_who_leads(rules.subscribe(), locked, elected.clone(), leader_sender);
         let say_stop = running.clone();
         tasks.rest.spawn(async move {
@@ -487,7 +492,9 @@ impl Starting {
             rows: rows.clone(),
             me,
             clock: clock.clone(),
+            is_leader: leads_by_lock,
             interval: settings.discovery_interval(),
+            interval_of_leader: settings.discovery_interval_of_leader(),
             held: held.clone(),
             keeper: keeper_sender.clone(),
             signals: signals.clone(),
