@@ -374,8 +374,9 @@ impl Starting {
         let (last_round, last_round_receiver) = mpsc::channel(1);
 
         let began = Instant::now();
+        // What is found is believed by a renewal only.
         let found = self
-            .attempt("looking at all leases", || places.scan(true))
+            .attempt("looking at all leases", || places.scan(false))
             .await?;
         let ended = Instant::now();
         let owners = found.leases.iter().filter_map(|lease| lease.owner.as_ref());
