@@ -114,11 +114,11 @@ const LEASE_BYTES: u64 = 330;
 fn scale(size: Size) -> ExitCode {
     println!("{} leases, {} workers", size.leases, size.workers);
     println!(
-        "| | all owned after | balanced after | leases per worker | scans | calls/s | read units/s | write units/s |"
+        "| | all held after | balanced after | leases per worker | scans | calls/s | read units/s | write units/s |"
     );
     println!("|---|---|---|---|---|---|---|---|");
     let seconds =
-        |time: Option<Duration>| time.map_or("–".to_owned(), |time| format!("{} s", time.as_secs()));
+        |time: Option<Duration>| time.map_or("–".to_owned(), |time| format!("{:.1} s", time.as_secs_f64()));
     let load = |load: Load| {
         format!(
             "{:.0} | {:.0} | {:.0} |",
@@ -130,7 +130,7 @@ fn scale(size: Size) -> ExitCode {
         println!(
             "| {} | {} | {} | {}–{} | {} | {}",
             step.what,
-            seconds(step.owned_in),
+            seconds(step.held_in),
             seconds(step.balanced_in),
             step.spread.0,
             step.spread.1,

@@ -4,13 +4,14 @@
 //! Only the lease table is simulated; every worker is the real one, from its start to its discovery.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
 use multilangd_core::ids::{Position, WorkerId};
-use multilangd_core::leases::{Lease, Row};
+use multilangd_core::leader::{self, LockRow};
+use multilangd_core::leases::Lease;
 use multilangd_core::table::{Item, Value, Write};
 use multilangd_engine::clock::Clock;
 use multilangd_engine::leases::{LeaseSettings, Leases};
@@ -30,8 +31,8 @@ pub struct Step {
     pub what: &'static str,
     /// Simulated time until every worker's leases were within a tenth of the mean; `None`: not within the limit.
     pub balanced_in: Option<Duration>,
-    /// Simulated time until every lease had a living owner; `None`: not within the limit.
-    pub owned_in: Option<Duration>,
+    /// Simulated time until every lease was held by a living worker; `None`: not within the limit.
+    pub held_in: Option<Duration>,
     /// The fewest and the most leases of a worker.
     pub spread: (usize, usize),
     /// The leader's rounds until then: parallel scans of the table.
@@ -63,7 +64,7 @@ pub struct Size {
 /// The longest that anything may take, in simulated time.
 const LIMIT: Duration = Duration::from_secs(900);
 /// How often the fleet is looked at.
-const LOOK: Duration = Duration::from_secs(1);
+const LOOK: Duration = Duration::from_millis(100);
 
 #[derive(Default)]
 struct Meter {
@@ -187,11 +188,16 @@ impl Table for Metered {
     }
 }
 
+type HeldCounts = Arc<Mutex<BTreeMap<WorkerId, usize>>>;
+
 struct Fleet {
+    size: Size,
     table: Arc<FakeTable>,
     meter: Arc<Meter>,
     dice: Dice,
     workers: BTreeMap<WorkerId, JoinHandle<()>>,
+    /// How many leases each worker holds by what it says itself.
+    held: HeldCounts,
     started: usize,
     began: Instant,
 }
@@ -212,9 +218,18 @@ pub fn measure(size: Size) -> Vec<Step> {
         steps.push(fleet.settle("a cold start").await);
         // All have renewed once, so that none of them is waited for.
         sleep(Duration::from_secs(60)).await;
-        let (_, lost) = fleet.workers.pop_last().expect("there are workers");
-        lost.abort();
-        steps.push(fleet.settle("a lost worker").await);
+        let last = fleet
+            .workers
+            .keys()
+            .next_back()
+            .cloned()
+            .expect("there are workers");
+        fleet.kill(&last);
+        steps.push(fleet.settle("a lost worker (`kill -9`)").await);
+        sleep(Duration::from_secs(60)).await;
+        let leader = fleet.leader().expect("somebody leads");
+        fleet.kill(&leader);
+        steps.push(fleet.settle("the leader lost (`kill -9`)").await);
         sleep(Duration::from_secs(60)).await;
         for _ in 0..10 {
             fleet.start();
@@ -246,6 +261,8 @@ impl Fleet {
             table.put(lease.item());
         }
         Self {
+            size,
+            held: Arc::default(),
             table,
             meter: Arc::default(),
             dice: Dice::new(7),
@@ -267,41 +284,49 @@ impl Fleet {
             latency: self.dice.clone(),
         });
         let settings = LeaseSettings::new(worker.clone(), "simulated");
-        let life = tokio::spawn(live(table, clock, settings));
+        let life = tokio::spawn(live(table, clock, settings, self.held.clone()));
         self.workers.insert(worker, life);
     }
-    /// Leases by living owner, and whether all leases have one.
-    fn counts(&self) -> (BTreeMap<WorkerId, usize>, bool) {
-        let mut counts: BTreeMap<WorkerId, usize> =
-            self.workers.keys().map(|worker| (worker.clone(), 0)).collect();
-        let mut all_owned = true;
-        for item in self.table.rows().values() {
-            let Row::Lease(lease) = Row::read(item) else {
-                continue;
-            };
-            match lease.actual_owner().and_then(|owner| counts.get_mut(owner)) {
-                Some(count) => *count += 1,
-                None => all_owned = false,
-            }
+
+    fn kill(&mut self, worker: &WorkerId) {
+        if let Some(life) = self.workers.remove(worker) {
+            life.abort();
         }
-        (counts, all_owned)
+    }
+
+    fn leader(&self) -> Option<WorkerId> {
+        let row = LockRow::read(&self.table.row(leader::KEY)?).ok()?;
+        Some(row.owner)
+    }
+
+    /// Leases by living worker.
+    fn counts(&self) -> Vec<usize> {
+        let held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
+        let of = |worker| held.get(worker).copied().unwrap_or_default();
+        self.workers.keys().map(of).collect()
+    }
+
+    /// The fewest and the most leases of a worker.
+    fn spread(&self) -> (usize, usize) {
+        let counts = self.counts();
+        let (fewest, most) = (counts.iter().min(), counts.iter().max());
+        (*fewest.unwrap_or(&0), *most.unwrap_or(&0))
     }
 
     async fn settle(&mut self, what: &'static str) -> Step {
         let began = Instant::now();
         let before = self.reading();
-        let (mut owned_in, mut balanced_in) = (None, None);
-        let mut spread = (0, 0);
+        let (mut held_in, mut balanced_in) = (None, None);
         while balanced_in.is_none() && began.elapsed() < LIMIT {
             sleep(LOOK).await;
-            let (counts, all_owned) = self.counts();
-            let mean = counts.values().sum::<usize>() as f64 / counts.len() as f64;
-            let (fewest, most) = (counts.values().min(), counts.values().max());
-            spread = (*fewest.unwrap_or(&0), *most.unwrap_or(&0));
-            if all_owned {
-                owned_in.get_or_insert(began.elapsed());
+            let counts = self.counts();
+            let mean = self.size.leases as f64 / counts.len() as f64;
+            let is_near = |count: &usize| (mean * 0.9..=mean * 1.1).contains(&(*count as f64));
+            let all_held = counts.iter().sum::<usize>() == self.size.leases;
+            if all_held {
+                held_in.get_or_insert(began.elapsed());
             }
-            if all_owned && spread.0 as f64 >= mean * 0.9 && spread.1 as f64 <= mean * 1.1 {
+            if all_held && counts.iter().all(is_near) {
                 balanced_in = Some(began.elapsed());
             }
         }
@@ -309,8 +334,8 @@ impl Fleet {
         Step {
             what,
             balanced_in,
-            owned_in,
-            spread,
+            held_in,
+            spread: self.spread(),
             rounds,
             load,
         }
@@ -320,14 +345,12 @@ impl Fleet {
         let before = self.reading();
         let minute = Duration::from_secs(60);
         sleep(minute).await;
-        let (counts, _) = self.counts();
-        let (fewest, most) = (counts.values().min(), counts.values().max());
         let (load, rounds) = self.since(before, minute);
         Step {
             what: "a quiet minute",
             balanced_in: None,
-            owned_in: None,
-            spread: (*fewest.unwrap_or(&0), *most.unwrap_or(&0)),
+            held_in: None,
+            spread: self.spread(),
             rounds,
             load,
         }
@@ -351,14 +374,19 @@ impl Fleet {
 }
 
 /// A worker without consumers. It hands over at once what it is asked for: there is no child to wait for.
-async fn live(table: Arc<Metered>, clock: Clock, settings: LeaseSettings) {
+async fn live(table: Arc<Metered>, clock: Clock, settings: LeaseSettings, counts: HeldCounts) {
+    let me = settings.worker.clone();
     let started = Leases::start(table, clock, settings, CancellationToken::new()).await;
     let leases = started.expect("the simulated table refuses nothing");
     let mut held = leases.held();
     held.mark_changed();
     while held.changed().await.is_ok() {
-        let wanted: Vec<_> = held
-            .borrow_and_update()
+        let now_held = held.borrow_and_update().clone();
+        counts
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .insert(me.clone(), now_held.len());
+        let wanted: Vec<_> = now_held
             .iter()
             .filter(|held| held.hand_over_to.is_some())
             .map(|held| held.tenure.clone())
