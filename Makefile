@@ -1,10 +1,11 @@
 # make demo   build, and watch a Python processor print records that a producer is writing
 # make test   every test: needs Rust, Python, Node, a JDK with Maven; installs the rest
 # make fleet  workers beside real Java daemons of three makes, in every scenario: half an hour
+# make bench  what a record costs, beside the Java daemon, into docs/BENCHMARKS.md; make bench-short: ours alone, in minutes
 # make check  format, lints, unit tests, docs: the inner loop
 # make sim    simulated fleets under faults: SEED=7 replays one with its whole journal, SEEDS=2000 runs many
 
-.PHONY: demo build check test unit simulation sim planted scale promises clients judges fleet fleet-short fmt lint doc deny tools clean
+.PHONY: demo build check test unit simulation sim planted scale promises clients judges fleet fleet-short bench bench-short bench-programs fmt lint doc deny tools clean
 
 PYTHON ?= python3
 TARGET := $(abspath $(or $(CARGO_TARGET_DIR),target))
@@ -74,6 +75,19 @@ fleet: build
 # A short one of each kind.
 fleet-short: build
 	tests/fleet/run.sh short
+
+# BENCH=NAME picks, RUNS=5 is the default, PEERS= leaves Java and kcl-rs out, RESUME=1 leaves out what is done with this binary.
+bench: bench-programs
+	tests/bench/run.py --programs $(TARGET)/release $(RUNS:%=--runs %) $(if $(filter undefined,$(origin PEERS)),,--peers "$(PEERS)") \
+		$(if $(RESUME),--resume) $(BENCH)
+
+bench-short: bench-programs
+	tests/bench/run.py --programs $(TARGET)/release --short $(BENCH)
+
+# The program by itself, so that it is the one that users build.
+bench-programs:
+	cargo build --locked --release
+	cargo build --locked --release -p multilangd-bench
 
 test: check simulation promises clients judges
 
