@@ -1,6 +1,7 @@
 // The life of one process: from the daemon's first message to the end of its pipe.
 "use strict";
 
+const { isatty } = require("node:tty");
 const { Checkpointer } = require("./checkpointer.cjs");
 const { ProtocolError, ShutdownError } = require("./errors.cjs");
 const { Pipe } = require("./pipe.cjs");
@@ -27,7 +28,7 @@ class Conversation {
   #running = null; // the name of the callback that has not settled
 
   constructor(processor, retry) {
-    if (process.stdin.isTTY) {
+    if (isatty(0)) {
       say("this program is run by a daemon and reads JSON from it; try: multilangd run --local APP.properties");
     }
     this.#processor = processor;

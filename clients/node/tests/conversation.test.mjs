@@ -2,6 +2,9 @@
 
 import assert from "node:assert/strict";
 import { spawnSync } from "node:child_process";
+import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import { test } from "node:test";
 import { Child, ROOT, checkpoint, initialize, processRecords, processing, processor, record, reply, status } from "./daemon.mjs";
 
@@ -101,6 +104,40 @@ test("a daemon's real pipes work like the sockets of these tests", async () => {
   await child.start();
   assert.deepEqual(await child.ask({ action: "leaseLost" }), status("leaseLost"));
   assert.deepEqual(await child.end(), clean);
+});
+
+test("a recorded conversation can be tried by hand from a file, one line at a time", () => {
+  const directory = mkdtempSync(join(tmpdir(), "multilangd-"));
+  try {
+    const path = join(directory, "lines.jsonl");
+    const messages = [initialize(), processRecords(record(1, "x".repeat(300_000))), processRecords(record(2)), { action: "leaseLost" }];
+    writeFileSync(path, messages.map((message) => JSON.stringify(message) + "\n").join(""));
+    const source = `let running = 0;
+      require("./index.cjs").run({ async processRecords({ records }) {
+        if (++running > 1) throw new Error("two at once");
+        await new Promise(setImmediate);
+        console.log(records[0].data.length);
+        running--;
+      } });`;
+    const { status: code, stdout, stderr } = spawnSync("bash", ["-c", 'node -e "$1" < "$2"', "-", source, path], { cwd: ROOT, timeout: 30_000 });
+    assert.deepEqual([code, `${stderr}`], [0, "300000\n5\n"]);
+    assert.deepEqual(
+      `${stdout}`.split("\n").filter(Boolean).map((line) => JSON.parse(line)),
+      messages.map(({ action }) => status(action)),
+    );
+  } finally {
+    rmSync(directory, { recursive: true });
+  }
+});
+
+test("lines of every length around that of the buffer arrive whole, however they are cut", async () => {
+  const child = processor(EVERYTHING.replace("records.length", "records[0].data.length"));
+  await child.start();
+  const bytes = [1, 48_900, 49_000, 49_152, 98_000, 98_304, 1_000_000, 2];
+  for (const each of bytes) child.send(processRecords(record(1, "x".repeat(each))));
+  for (const _ of bytes) assert.deepEqual(await child.receive(), status("processRecords"));
+  const [, ...printed] = (await child.end()).stderr.trim().split("\n");
+  assert.deepEqual(printed, bytes.map((each) => `processRecords ${each} 5000`));
 });
 
 test("keys of newer daemons are ignored and those of older ones not missed", async () => {

@@ -44,3 +44,14 @@ test("lines of a subprocess that inherits stdout do not break the conversation",
   assert.deepEqual(await child.receive(), status("processRecords"));
   assert.deepEqual(await child.end(), { ...clean, stray: ["half a line"] });
 });
+
+test("neither the processor nor a library can read the daemon's messages from process.stdin", async () => {
+  const child = await processing(
+    "let read = ''; for await (const chunk of process.stdin) read += chunk; console.log([read]);",
+    record(1),
+  );
+  child.send({ action: "leaseLost" });
+  assert.deepEqual(await child.receive(), status("processRecords"));
+  assert.deepEqual(await child.receive(), status("leaseLost"));
+  assert.deepEqual(await child.end(), { ...clean, stderr: "[ '' ]\n" });
+});
