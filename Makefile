@@ -5,7 +5,7 @@
 # make check  format, lints, unit tests, docs: the inner loop
 # make sim    simulated fleets under faults: SEED=7 replays one with its whole journal, SEEDS=2000 runs many
 
-.PHONY: demo build check test unit simulation sim planted scale promises clients judges fleet fleet-short bench bench-short bench-programs fmt lint doc deny tools clean
+.PHONY: demo build check test unit simulation sim planted scale promises clients judges fleet fleet-short bench bench-short bench-programs bench-without-local fmt lint doc deny tools clean
 
 PYTHON ?= python3
 TARGET := $(abspath $(or $(CARGO_TARGET_DIR),target))
@@ -77,7 +77,7 @@ fleet-short: build
 	tests/fleet/run.sh short
 
 # BENCH=NAME picks, RUNS=5 is the default, PEERS= leaves Java and kcl-rs out, RESUME=1 leaves out what is done with this binary.
-bench: bench-programs
+bench: bench-without-local bench-programs
 	tests/bench/run.py --programs $(TARGET)/release $(RUNS:%=--runs %) $(if $(filter undefined,$(origin PEERS)),,--peers "$(PEERS)") \
 		$(if $(RESUME),--resume) $(BENCH)
 
@@ -88,6 +88,11 @@ bench-short: bench-programs
 bench-programs:
 	cargo build --locked --release
 	cargo build --locked --release -p multilangd-bench
+
+# All crates once more: they are built with fewer features.
+bench-without-local:
+	cargo build --locked --release --no-default-features
+	cp -p $(TARGET)/release/multilangd $(TARGET)/release/multilangd-without-local
 
 test: check simulation promises clients judges
 

@@ -30,7 +30,7 @@ from measure import Figure  # noqa: E402
 from world import Failed, World  # noqa: E402
 
 #: In the order of the page, with the minutes that each may take.
-BENCHES = {"backlog": 20, "steady": 30, "start": 15, "table_cost": 20, "clients": 10}
+BENCHES = {"backlog": 20, "steady": 30, "start": 15, "catch_up": 15, "table_cost": 20, "spawn": 10, "clients": 10, "binary": 5}
 PAGE = REPOSITORY / "docs" / "BENCHMARKS.md"
 
 
@@ -170,6 +170,8 @@ def machine():
 def versions(given):
     commit = said("git", "-C", REPOSITORY, "describe", "--always", "--dirty")
     found = [f"multilangd at {commit}, {said('rustc', '--version').split(' (')[0]}"]
+    if "kcl-rs" in given.peers:
+        found.append("kcl-rs 0.1.4")
     if "Java" in given.peers:
         found.append("KCL 3.5.1, " + said("java", "-version").splitlines()[0].replace('"', ""))
     return ", ".join(found)

@@ -34,12 +34,12 @@ def lives(world, who, table, kinesis):
     """Three lives of one application."""
     counts = world.counts()
     name = world.fresh("application")
-    executable = world.child(counts)
     for end in (signal.SIGTERM, signal.SIGKILL, None):
         # Java's shardSyncIntervalMillis default is a minute, which a fresh application sleeps.
-        properties = world.application(kinesis.url, table.url, executable, name=name, shardSyncIntervalMillis=60_000, idleTimeBetweenReadsInMillis=1500)
         began = time.time_ns()
-        process = world.java(properties) if who == "Java" else world.ours(properties)
+        process = world.contender(
+            who, kinesis, table, counts, applicationName=name, shardSyncIntervalMillis=60_000, idleTimeBetweenReadsInMillis=1500
+        )
 
         def first():
             check(process.running(), f"{process.name} ended:\n{process.tail()}")

@@ -3,7 +3,7 @@
 import time
 
 from measure import Figure, cpu_seconds, memory_mb, threads
-from world import check, leases, wait_for
+from world import check, leases
 
 TITLE = "Many shards"
 TEXT = """\
@@ -17,8 +17,6 @@ SCENES = [("1 shard, 1,000 records/s", 1, 1000), ("100 shards, 10 records/s each
 #: After every shard has a child; and how long is looked.
 SETTLE_S, LOOK_S = 5, 30
 SHORT_SETTLE_S, SHORT_LOOK_S = 3, 10
-#: Java's thousand children come at about ten a second.
-ALL_STARTED_S = 300
 
 
 def run(world, options):
@@ -39,15 +37,9 @@ def run(world, options):
 def once(world, who, table, shards, rate, options):
     kinesis = world.synthetic(shards=shards, bytes=100, records=10_000, rate=rate)
     counts = world.counts()
-    more = dict(idleTimeBetweenReadsInMillis=1500)
-    properties = world.application(kinesis.url, table.url, world.child(counts), **more)
-    process = world.java(properties) if who == "Java" else world.ours(properties)
+    process = world.contender(who, kinesis, table, counts, idleTimeBetweenReadsInMillis=1500)
     try:
-        def started():
-            check(process.running(), f"{process.name} ended:\n{process.tail()}")
-            return len(counts.children()) >= shards
-
-        wait_for(f"{shards} children of {process.name}", ALL_STARTED_S, started, every=0.2)
+        world.wait_for_children(process, counts, shards)
         if rate:
             world.wait_for_records(process, counts)
         time.sleep(SHORT_SETTLE_S if options.short else SETTLE_S)
@@ -60,7 +52,7 @@ def once(world, who, table, shards, rate, options):
             "threads": threads(process.pid),
             "records/s": (counts.sum() - records) / took,
             "tenures": len(counts.children()),
-            "leases without owner": sum("leaseOwner" not in row for row in leases(table.url, properties.stem).values()),
+            "leases without owner": sum("leaseOwner" not in row for row in leases(table, process.application).values()),
         }
         check(rate == 0 or seen["records/s"] > 0, f"{process.name} reads nothing")
         return seen

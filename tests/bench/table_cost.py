@@ -5,7 +5,7 @@ import time
 import urllib.request
 
 from measure import Figure
-from world import check, wait_for
+from world import check
 
 TITLE = "What the lease table costs"
 TEXT = """\
@@ -33,16 +33,11 @@ def run(world, options):
 
 
 def once(world, who, table, shards, rate, look_s):
-    kinesis = world.synthetic(shards=shards, bytes=100, records=10_000, rate=rate, table=table.url)
+    kinesis = world.synthetic(shards=shards, bytes=100, records=10_000, rate=rate, table=table)
     counts = world.counts()
-    properties = world.application(kinesis.url, kinesis.url, world.child(counts, checkpoints=True), idleTimeBetweenReadsInMillis=1500)
-    process = world.java(properties) if who == "Java" else world.ours(properties)
+    process = world.contender(who, kinesis, kinesis.url, counts, checkpoints=True, idleTimeBetweenReadsInMillis=1500)
     try:
-        def started():
-            check(process.running(), f"{process.name} ended:\n{process.tail()}")
-            return len(counts.children()) >= shards
-
-        wait_for(f"{shards} children of {process.name}", 240, started, every=0.2)
+        world.wait_for_children(process, counts, shards)
         time.sleep(SETTLE_S)
         before, began = asked(kinesis), time.monotonic()
         time.sleep(look_s)

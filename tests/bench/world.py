@@ -15,7 +15,7 @@ sys.path.insert(0, str(HERE.parent / "judges"))
 
 from bench import JUDGES, REGION, REPOSITORY, Bench, Failed, check, environment, free_port, wait_for  # noqa: E402
 
-__all__ = ["JUDGES", "REPOSITORY", "Counts", "Failed", "World", "check", "environment", "wait_for"]
+__all__ = ["HERE", "JUDGES", "REPOSITORY", "Counts", "Failed", "World", "check", "environment", "wait_for"]
 
 SYNTHETIC = "synthetic-kinesis"
 #: What Java's daemon gets: nothing. Its heap, its collector and its threads are the JVM's own choice for this machine.
@@ -39,6 +39,14 @@ class Counts:
             if len(content) == 8 * len(self.FIELDS):
                 found.append(dict(zip(self.FIELDS, struct.unpack(f"={len(self.FIELDS)}Q", content)), pid=int(path.name)))
         return found
+
+    def forget_gaps(self):
+        """From now on, gaps are measured anew."""
+        at = 8 * self.FIELDS.index("gap_ns")
+        for path in self.directory.iterdir():
+            with open(path, "r+b") as file:
+                file.seek(at)
+                file.write(bytes(8))
 
     def sum(self, field="records"):
         return sum(child[field] for child in self.children())
@@ -68,16 +76,18 @@ class World(Bench):
         process.url = process.text().strip()
         return process
 
-    def table(self):
-        """A DynamoDB in memory: ours, for every contender alike."""
+    def local(self, *options):
+        """`multilangd local`, in memory unless told otherwise."""
         kinesis, dynamodb = free_port(), free_port()
-        process = self.start(
-            self.fresh("local"), [self.programs / "multilangd", "local", "--kinesis-port", kinesis, "--dynamodb-port", dynamodb, "--memory"],
-            cwd=self.dir,
-        )
+        words = ["--kinesis-port", kinesis, "--dynamodb-port", dynamodb, *(options or ["--memory"])]
+        process = self.start(self.fresh("local"), [self.programs / "multilangd", "local", *words], cwd=self.dir)
         self.answers(process, dynamodb)
-        process.url, process.kinesis_url = f"http://127.0.0.1:{dynamodb}", f"http://127.0.0.1:{kinesis}"
+        process.url, process.table_url = f"http://127.0.0.1:{kinesis}", f"http://127.0.0.1:{dynamodb}"
         return process
+
+    def table(self):
+        """The URL of a DynamoDB in memory: ours, for every contender alike."""
+        return self.local().table_url
 
     def counts(self):
         return Counts(self.dir / self.fresh("counts"))
@@ -91,9 +101,9 @@ class World(Bench):
         path.chmod(0o755)
         return path
 
-    def application(self, kinesis_url, table_url, executable, name=None, **more):
+    def application(self, kinesis_url, table_url, executable, **more):
         """A properties file, the same for Java and for ours."""
-        name = name or self.fresh("application")
+        name = more.get("applicationName") or self.fresh("application")
         values = dict(
             executableName=executable, applicationName=name, streamName="synthetic", AwsCredentialsProvider="DefaultCredentialsProvider",
             regionName=REGION, kinesisEndpoint=kinesis_url, dynamoDBEndpoint=table_url, metricsLevel="NONE", retrievalMode="POLLING",
@@ -102,17 +112,34 @@ class World(Bench):
         values.update(more)
         return self.properties(name, **values)
 
-    def ours(self, properties):
-        return self.start(self.fresh("multilangd"), [self.programs / "multilangd", properties], cwd=self.dir)
+    def contender(self, who, kinesis, table_url, counts, checkpoints=False, **more):
+        """Starts a daemon, with a child that counts into `counts`. Its application is called `process.application`."""
+        if who == "kcl-rs":
+            need_judge("kcl-rs")
+            name = self.fresh("application")
+            process = self.start(
+                self.fresh("kcl-rs"), [JUDGES / "kcl-rs/bin/python", HERE / "kcl_rs_worker.py", kinesis.url, name, counts.directory], cwd=self.dir
+            )
+            process.application = name
+            return process
+        properties = self.application(kinesis.url, table_url, self.child(counts, checkpoints), **more)
+        if who == "Java":
+            need_judge("java-3.5.1")
+            daemon = ["java", *JAVA_FLAGS, "-Dfile.encoding=UTF-8", "-cp", f"{JUDGES / 'java-3.5.1'}/*",
+                      "software.amazon.kinesis.multilang.MultiLangDaemon", "--properties-file"]
+        else:
+            daemon = [self.programs / "multilangd"]
+        process = self.start(self.fresh(who.lower()), [*daemon, properties], cwd=self.dir)
+        process.application = properties.stem
+        return process
 
-    def java(self, properties):
-        need_judge("java-3.5.1")
-        return self.start(
-            self.fresh("java"),
-            ["java", *JAVA_FLAGS, "-Dfile.encoding=UTF-8", "-cp", f"{JUDGES / 'java-3.5.1'}/*",
-             "software.amazon.kinesis.multilang.MultiLangDaemon", "--properties-file", properties],
-            cwd=self.dir,
-        )
+    def wait_for_children(self, process, counts, wanted, limit=300):
+        """Until so many children were started."""
+        def started():
+            check(process.running(), f"{process.name} ended:\n{process.tail()}")
+            return len(counts.children()) >= wanted
+
+        wait_for(f"{wanted} children of {process.name}", limit, started, every=0.2)
 
     def wait_for_records(self, process, counts, more=1, limit=240):
         """Until the children have seen so many more records."""
@@ -137,16 +164,18 @@ def need_judge(*names):
         subprocess.run([HERE.parent / "judges/install.sh", *missing], check=True, stdout=sys.stderr)
 
 
-def ask_table(url, operation, **request):
-    """One call of DynamoDB, without an SDK."""
+def ask(url, target, **request):
+    """One call of an AWS service, without an SDK."""
     headers = {
-        "x-amz-target": f"DynamoDB_20120810.{operation}", "content-type": "application/x-amz-json-1.0",
-        "authorization": "AWS4-HMAC-SHA256 Credential=local/20260101/us-east-1/dynamodb/aws4_request, SignedHeaders=host, Signature=0",
-        "x-amz-date": "20260101T000000Z",
+        "x-amz-target": target, "content-type": f"application/x-amz-json-1.{int(target.startswith('Kinesis'))}", "x-amz-date": "20260101T000000Z",
+        "authorization": "AWS4-HMAC-SHA256 Credential=local/20260101/us-east-1/any/aws4_request, SignedHeaders=host, Signature=0",
     }
-    asked = urllib.request.Request(url, json.dumps(request).encode(), headers)
-    with urllib.request.urlopen(asked, timeout=30) as answer:
-        return json.load(answer)
+    with urllib.request.urlopen(urllib.request.Request(url, json.dumps(request).encode(), headers), timeout=30) as answer:
+        return json.loads(answer.read() or "{}")
+
+
+def ask_table(url, operation, **request):
+    return ask(url, f"DynamoDB_20120810.{operation}", **request)
 
 
 def leases(table_url, application):

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Installs the judges: programs by other authors that multilangd is measured against.
 #
-#   tests/judges/install.sh [NAME…]     all of them, or: python kclpy npm ministack dynamodb-local java-3.5.1 java-3.1.3 java-2.5.4
+#   tests/judges/install.sh [NAME…]     all of them, or: python kclpy npm ministack dynamodb-local java-3.5.1 java-3.1.3 java-2.5.4 kcl-rs
 #
 # They go to $JUDGES_DIR (default: .judges in the repository), one directory each, with a stamp of what was installed, so that
 # a second run takes no time. Needs Python 3, Node with npm, a JDK (17 or later) with Maven; uses the package registries only.
@@ -11,6 +11,7 @@ here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 judges=${JUDGES_DIR:-$(cd "$here/../.." && pwd)/.judges}
 kclpy_version=3.2.0
 ministack_version=1.5.33
+kcl_rs_version=0.1.4
 mkdir -p "$judges"
 
 # One installation at a time; a second one waits, then finds the stamps.
@@ -70,6 +71,10 @@ ministack() {
     python3 -m venv "$1" && retry "$1/bin/pip" install --quiet "ministack==$ministack_version"
 }
 
+kcl_rs() {
+    python3 -m venv "$1" && retry "$1/bin/pip" install --quiet "kcl-rs==$kcl_rs_version"
+}
+
 maven_jars() {
     retry mvn --quiet --batch-mode --file "$here/$(basename "$1")/pom.xml" dependency:copy-dependencies -DoutputDirectory="$1"
 }
@@ -81,6 +86,7 @@ for name in "${wanted[@]}"; do
         python) judge python "$(sum_of "$here/requirements.txt")" python ;;
         kclpy) judge kclpy "$kclpy_version" kclpy ;;
         npm) judge npm "$(sum_of "$here/npm/package.json")" npm_judges ;;
+        kcl-rs) judge kcl-rs "$kcl_rs_version" kcl_rs ;;
         ministack) judge ministack "$ministack_version" ministack ;;
         dynamodb-local | java-3.5.1 | java-3.1.3 | java-2.5.4) judge "$name" "$(sum_of "$here/$name/pom.xml")" maven_jars ;;
         *) say "there is no judge called '$name'" >&2; exit 2 ;;

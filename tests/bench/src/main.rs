@@ -1,8 +1,8 @@
 //! A synthetic Kinesis for benches: endless records that were made before anybody asked.
 //!
-//!     synthetic-kinesis [--shards N] [--bytes S] [--records R] [--rate PER_SECOND] [--table http://HOST:PORT]
+//!     synthetic-kinesis [--shards N] [--listed M] [--bytes S] [--records R] [--rate PER_SECOND] [--table http://HOST:PORT]
 //!
-//! Every shard holds records of S bytes; an answer has at most R of them. Without `--rate` there is no end to the backlog, with it
+//! ListShards tells of the first M shards only, if so told; all N can be read. Every shard holds records of S bytes; an answer has at most R of them. Without `--rate` there is no end to the backlog, with it
 //! each shard gets so many a second. HTTP/1.1 with JSON, as the AWS SDK for Rust speaks, and HTTP/2 (prior knowledge) with CBOR, as the
 //! one for Java does. Calls of DynamoDB go on to `--table`, and `GET /table` tells how many and how many units they took. Prints its
 //! address, and works until it is killed. Checks nothing: a client that errs is not what it is for.
@@ -29,6 +29,7 @@ const STREAMS_MAX: u32 = 10_000;
 
 struct Options {
     shards: usize,
+    listed: Option<usize>,
     bytes: usize,
     records: usize,
     rate: Option<f64>,
@@ -39,6 +40,7 @@ impl Options {
     fn parse(mut words: impl Iterator<Item = String>) -> Result<Self, String> {
         let mut options = Self {
             shards: 1,
+            listed: None,
             bytes: 1024,
             records: 10_000,
             rate: None,
@@ -53,6 +55,7 @@ impl Options {
             };
             match word.as_str() {
                 "--shards" => options.shards = number()?,
+                "--listed" => options.listed = Some(number()?),
                 "--bytes" => options.bytes = number()?,
                 "--records" => options.records = number()?,
                 "--rate" => {
@@ -80,7 +83,12 @@ fn main() -> ExitCode {
         }
     };
     let made = Made::new(options.records, options.bytes);
-    let service = Rc::new(Service::new(made, options.shards, options.rate));
+    let service = Rc::new(Service::new(
+        made,
+        options.shards,
+        options.listed.unwrap_or(options.shards),
+        options.rate,
+    ));
     let table = options.table.map(|url| Rc::new(Table::at(&url)));
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()

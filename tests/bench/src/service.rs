@@ -23,15 +23,18 @@ const CBOR: &str = "application/x-amz-cbor-1.1";
 pub(crate) struct Service {
     made: Made,
     shards: usize,
+    /// What ListShards tells of: the first ones.
+    listed: usize,
     rate: Option<f64>,
     began: Instant,
 }
 
 impl Service {
-    pub(crate) fn new(made: Made, shards: usize, rate: Option<f64>) -> Self {
+    pub(crate) fn new(made: Made, shards: usize, listed: usize, rate: Option<f64>) -> Self {
         Self {
             made,
             shards,
+            listed,
             rate,
             began: Instant::now(),
         }
@@ -73,15 +76,15 @@ impl Service {
         Some(match operation {
             "DescribeStreamSummary" => json!({"StreamDescriptionSummary": {
                 "StreamName": "synthetic", "StreamARN": "arn:aws:kinesis:us-east-1:000000000000:stream/synthetic",
-                "StreamStatus": "ACTIVE", "OpenShardCount": self.shards, "RetentionPeriodHours": 24,
+                "StreamStatus": "ACTIVE", "OpenShardCount": self.listed, "RetentionPeriodHours": 24,
                 "EnhancedMonitoring": [], "StreamModeDetails": {"StreamMode": "PROVISIONED"},
             }}),
             "ListShards" => {
-                let width = u128::MAX / self.shards as u128;
-                let shards: Vec<Value> = (0..self.shards)
+                let width = u128::MAX / self.listed as u128;
+                let shards: Vec<Value> = (0..self.listed)
                     .map(|n| {
                         let start = width * n as u128;
-                        let end = if n + 1 == self.shards { u128::MAX } else { start + width - 1 };
+                        let end = if n + 1 == self.listed { u128::MAX } else { start + width - 1 };
                         json!({
                             "ShardId": format!("{SHARD}{n:0SHARD_DIGITS$}"),
                             "HashKeyRange": {"StartingHashKey": start.to_string(), "EndingHashKey": end.to_string()},
