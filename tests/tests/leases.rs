@@ -694,6 +694,51 @@ async fn a_minute_of_quiet_costs_few_calls() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_checkpoint_is_a_renewal_and_the_next_one_comes_an_interval_later() {
+    let table = FakeTable::existing("app");
+    let leases = one_held(&table).await;
+    let tenure = held(&leases)[0].tenure.clone();
+    table.forget_calls();
+    for number in 1..=40 {
+        leases.record_bytes(&tenure, 150 * 1024);
+        leases
+            .checkpoint(&tenure, &at(&number.to_string(), 0))
+            .await
+            .unwrap();
+        sleep(Duration::from_millis(1_500)).await;
+    }
+    let began = Instant::now();
+    sleep(Duration::from_secs(60)).await;
+    let writes: Vec<Instant> = table
+        .calls()
+        .iter()
+        .filter(|(_, call)| is_write_of(call, "s-1"))
+        .map(|(at, _)| *at)
+        .collect();
+    let (busy, idle): (Vec<Instant>, Vec<Instant>) = writes.iter().partition(|at| **at <= began);
+    assert_eq!(busy.len(), 40, "checkpoints alone");
+    assert_eq!(idle.len(), 18, "renewals every 3308 ms");
+    let longest = writes.windows(2).map(|pair| pair[1] - pair[0]).max().unwrap();
+    assert!(
+        longest < Duration::from_millis(3_308 * 5 / 4),
+        "{longest:?} without a write"
+    );
+    assert!(lease(&table, "s-1").throughput_kbps.is_some());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_hand_off_is_noticed_by_a_checkpoint_that_comes_first() {
+    let table = FakeTable::existing("app");
+    let leases = one_held(&table).await;
+    let tenure = held(&leases)[0].tenure.clone();
+    leases.checkpoint(&tenure, &at(&1.to_string(), 0)).await.unwrap();
+    let asked = lease(&table, "s-1").request_hand_off(&"other".into()).unwrap();
+    table.apply(&asked).unwrap();
+    leases.checkpoint(&tenure, &at(&2.to_string(), 0)).await.unwrap();
+    assert_eq!(held(&leases)[0].hand_over_to, Some("other".into()));
+}
+
+#[tokio::test(start_paused = true)]
 async fn throughput_goes_into_the_row_with_the_renewal() {
     let table = FakeTable::existing("app");
     let leases = one_held(&table).await;

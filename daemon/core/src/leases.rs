@@ -244,6 +244,9 @@ impl Lease {
     }
 
     /// 2.3: stores a checkpoint. No owner condition: a worker that is handing over may still checkpoint.
+    ///
+    /// Compat: with the throughput, which Java puts into renewals alone: while checkpoints come quickly, ours are the
+    /// renewals.
     pub fn checkpoint_at(&self, position: &Position) -> Write {
         let mut actions = vec![
             self.next_counter(),
@@ -254,6 +257,10 @@ impl Lease {
             Action::Remove(PENDING_SUB),
             Action::Remove(PENDING_STATE),
         ];
+        actions.extend(
+            self.throughput_kbps
+                .map(|kbps| Action::Set(THROUGHPUT, decimal(kbps))),
+        );
         actions.extend(shape_actions(&self.children, self.hash_range));
         #[cfg(planted)]
         if planted::is_planted(planted::Bug::UnknownDropped) {

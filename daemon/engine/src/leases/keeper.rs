@@ -22,6 +22,8 @@ use crate::table::TableError;
 
 /// Renewals under way at once, so that thousands of leases do not become thousands of connections.
 const RENEWALS_MAX: usize = 32;
+/// Looks per renewal interval at what is due: the more, the less later than an interval after a checkpoint it is renewed.
+const LOOKS_PER_INTERVAL: u32 = 4;
 
 /// What the keeper is told.
 pub(crate) enum Message {
@@ -65,6 +67,10 @@ struct Holding {
     lease: Lease,
     valid_until: Instant,
     throughput: Throughput,
+    /// When the throughput was last put into a write.
+    rated: Instant,
+    /// When a renewal was last begun, whatever became of it: a table that throttles is not asked more often.
+    tried: Instant,
     is_busy: bool,
     /// At most one renewal, one checkpoint (a child waits for its answer) and the few ways to give the lease away.
     waiting: VecDeque<Operation>,
@@ -97,9 +103,10 @@ pub(super) struct Keeper {
     round: Round,
 }
 
-/// The renewals of one tick, for the metrics. A lease that was lost between two ticks counts for the next.
+/// The renewals of one look, for the metrics. A lease that was lost between two counts for the next.
 #[derive(Default)]
 struct Round {
+    last: Option<Instant>,
     began: Option<Instant>,
     under_way: usize,
     lost: usize,
@@ -134,14 +141,14 @@ impl Keeper {
 
     /// Runs until every handle is gone.
     pub(super) async fn run(mut self, mut messages: mpsc::Receiver<Message>) {
-        let mut renewal = interval(self.pace.renewal_interval);
+        let mut renewal = interval(self.pace.renewal_interval / LOOKS_PER_INTERVAL);
         renewal.set_missed_tick_behavior(MissedTickBehavior::Skip);
         loop {
             let is_changed = tokio::select! {
                 biased;
                 () = sleep_until(self.next_expiry()), if !self.holdings.is_empty() => self.expire(),
                 _ = renewal.tick() => {
-                    self.renew_all();
+                    self.renew_due();
                     false
                 }
                 Some(finished) = self.operations.join_next() => self.finish_ready(finished),
@@ -267,6 +274,8 @@ impl Keeper {
         }
         let holding = Holding {
             throughput: Throughput::from_row(lease.throughput_kbps, Instant::now().into_std()),
+            rated: sent,
+            tried: sent,
             lease,
             valid_until,
             is_busy: false,
@@ -334,7 +343,14 @@ impl Keeper {
         let Some(began) = self.round.began.take() else {
             return;
         };
-        let round = std::mem::take(&mut self.round);
+        let last = self.round.last;
+        let round = std::mem::replace(
+            &mut self.round,
+            Round {
+                last,
+                ..Round::default()
+            },
+        );
         let mut scope = self
             .operator
             .metrics
@@ -354,20 +370,40 @@ impl Keeper {
         }
     }
 
-    fn renew_all(&mut self) {
+    /// Renews what was not written for an interval.
+    ///
+    /// Compat: Java renews every lease every interval. A checkpoint moves the counter as a renewal does, and shows a
+    /// requested hand-off, so that what was checkpointed is renewed an interval later.
+    fn renew_due(&mut self) {
+        let now = Instant::now();
+        let (failover, interval) = (self.pace.failover, self.pace.renewal_interval);
+        // Half a look early, or an interval would become one and a quarter.
+        let due_after = interval - interval / LOOKS_PER_INTERVAL / 2;
+        let is_due = |holding: &Holding| {
+            let written = holding.valid_until - failover;
+            now >= written.max(holding.tried) + due_after
+        };
+        let due = self.holdings.iter().filter(|(_, holding)| is_due(holding));
+        let due: Vec<Tenure> = due.map(|(tenure, _)| tenure.clone()).collect();
+        let is_time_for_a_round = self.round.last.is_none_or(|last| now >= last + due_after);
+        if due.is_empty() && !is_time_for_a_round {
+            return;
+        }
         self.end_round();
-        self.round.began = Some(Instant::now());
-        self.round.under_way = self.holdings.len();
-        if self.holdings.is_empty() {
+        self.round.last = Some(now);
+        self.round.began = Some(now);
+        self.round.under_way = due.len();
+        if due.is_empty() {
             self.end_round();
         }
-        for tenure in self.tenures() {
+        for tenure in due {
             if let Some(holding) = self.holdings.get_mut(&tenure) {
-                let is_due = holding
+                holding.tried = now;
+                let is_waiting = holding
                     .waiting
                     .iter()
                     .any(|operation| matches!(operation, Operation::Renew));
-                if !is_due {
+                if !is_waiting {
                     holding.waiting.push_back(Operation::Renew);
                 }
             }
@@ -387,11 +423,7 @@ impl Keeper {
         let (operator, tenure) = (self.operator.clone(), tenure.clone());
         match operation {
             Operation::Renew => {
-                // Once per renewal: the average advances with every call (trap 53).
-                let kbps = holding
-                    .throughput
-                    .next_kbps(Instant::now().into_std(), self.pace.renewal_interval);
-                lease.throughput_kbps = kbps.or(lease.throughput_kbps);
+                holding.rate(&mut lease, self.pace.renewal_interval);
                 let renewals = self.renewals.clone();
                 self.operations.spawn(async move {
                     let _permit = renewals.acquire().await;
@@ -404,6 +436,9 @@ impl Keeper {
                 });
             }
             Operation::Checkpoint(position, reply) => {
+                if holding.rated.elapsed() >= self.pace.renewal_interval {
+                    holding.rate(&mut lease, self.pace.renewal_interval);
+                }
                 self.operations.spawn(async move {
                     let (verdict, result) = operator.checkpoint(lease, &position).await;
                     Finished {
@@ -634,6 +669,14 @@ impl Keeper {
 }
 
 impl Holding {
+    /// Puts the throughput into what is written; once per interval, because the average advances with every call (trap 53).
+    fn rate(&mut self, lease: &mut Lease, interval: Duration) {
+        let now = Instant::now();
+        self.rated = now;
+        let kbps = self.throughput.next_kbps(now.into_std(), interval);
+        lease.throughput_kbps = kbps.or(lease.throughput_kbps);
+    }
+
     /// What the row says now. `true`: a hand-off was requested.
     fn update(&mut self, row: &Lease, me: &WorkerId) -> bool {
         let before = self.lease.hand_over_to(me).cloned();
