@@ -50,8 +50,10 @@ planted:
 	$(SIMULATION) run --quiet $(SIMULATION_OF) --bin sim -- --planted
 
 # 10,000 leases on 200 workers: how soon balanced, what the table is asked, how long a round takes.
+# And what one worker alone asks of it.
 scale:
 	$(SIMULATION) run --quiet $(SIMULATION_OF) --bin sim -- --scale
+	$(SIMULATION) run --quiet $(SIMULATION_OF) --bin sim -- --alone
 
 # Promises, kept by real processes.
 promises: build

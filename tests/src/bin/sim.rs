@@ -1,4 +1,5 @@
-//! Runs simulations: `sim --seed 7` with its whole journal, `sim --seeds 2000` many.
+//! Runs simulations: `sim --seed 7` with its whole journal, `sim --seeds 2000` many, `sim --scale` a large fleet, `sim --alone` one
+//! worker.
 
 #![allow(clippy::print_stdout, reason = "a program for people")]
 
@@ -8,7 +9,7 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use multilangd_tests::sim::oracle::Counts;
-use multilangd_tests::sim::scale::{Load, Size, java_at_rest, measure, round_cpu};
+use multilangd_tests::sim::scale::{Load, Size, alone, java_alone, java_at_rest, measure, round_cpu};
 use multilangd_tests::sim::{Report, simulate};
 
 /// Lines of a journal that are shown of a seed that failed.
@@ -23,6 +24,9 @@ fn main() -> ExitCode {
     #[cfg(planted)]
     if arguments.iter().any(|it| it == "--planted") {
         return planted(number("--seeds").unwrap_or(600));
+    }
+    if arguments.iter().any(|it| it == "--alone") {
+        return costs();
     }
     if arguments.iter().any(|it| it == "--scale") {
         let size = Size {
@@ -150,6 +154,34 @@ fn scale(size: Size) -> ExitCode {
         .iter()
         .all(|step| step.balanced_in.is_some() || step.what == "a quiet minute");
     verdict(is_good)
+}
+
+/// What one worker's table costs, as a table. A write unit is billed as five read units.
+fn costs() -> ExitCode {
+    println!("| per shard and hour | | calls | read units | write units | together, in read units |");
+    println!("|---|---|---|---|---|---|");
+    for (shards, is_busy) in [1, 10, 100]
+        .into_iter()
+        .flat_map(|shards| [(shards, false), (shards, true)])
+    {
+        let both = [
+            ("multilangd", alone(shards, is_busy)),
+            ("Java, computed", java_alone(shards, is_busy, LEASE_BYTES)),
+        ];
+        for (who, load) in both {
+            let per = |per_second: f64| per_second * 3600.0 / shards as f64;
+            println!(
+                "| {shards} {}, {} | {who} | {:.0} | {:.0} | {:.0} | {:.0} |",
+                if shards == 1 { "shard" } else { "shards" },
+                if is_busy { "busy" } else { "idle" },
+                per(load.calls),
+                per(load.read_units),
+                per(load.write_units),
+                per(load.read_units + 5.0 * load.write_units)
+            );
+        }
+    }
+    ExitCode::SUCCESS
 }
 
 fn show(report: &Report) {

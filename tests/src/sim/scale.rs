@@ -17,7 +17,7 @@ use multilangd_engine::clock::Clock;
 use multilangd_engine::leases::{LeaseSettings, Leases};
 use multilangd_engine::table::{Rows, ScanPage, Table, TableDescription, TableError, TableSettings};
 use tokio::task::JoinHandle;
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
 
 use crate::faults::Dice;
@@ -395,6 +395,73 @@ async fn live(table: Arc<Metered>, clock: Clock, settings: LeaseSettings, counts
             drop(leases.hand_over(&tenure).await);
         }
     }
+}
+
+/// How often a busy shard is checkpointed: the multi-language daemon's pause between two reads.
+const CHECKPOINTS: Duration = Duration::from_millis(1500);
+
+/// What one worker asks of the table in a quarter of an hour, alone with so many leases; a busy one checkpoints them all.
+pub fn alone(leases: usize, is_busy: bool) -> Load {
+    let mut builder = tokio::runtime::Builder::new_current_thread();
+    let runtime = builder
+        .enable_time()
+        .start_paused(true)
+        .build()
+        .expect("a runtime");
+    runtime.block_on(async {
+        let fleet = Fleet::new(Size { leases, workers: 1 });
+        let table = Arc::new(Metered {
+            table: fleet.table.clone(),
+            meter: fleet.meter.clone(),
+            latency: fleet.dice.clone(),
+        });
+        let settings = LeaseSettings::new("worker".into(), "simulated");
+        let started = Leases::start(
+            table,
+            Clock::simulated(NOW_MS, 7),
+            settings,
+            CancellationToken::new(),
+        );
+        let worker = started.await.expect("the simulated table refuses nothing");
+        let working = is_busy.then(|| tokio::spawn(checkpoint_all(worker.clone())));
+        sleep(Duration::from_secs(60)).await;
+        assert_eq!(worker.held().borrow().len(), leases);
+        let (before, time) = (fleet.reading(), Duration::from_secs(900));
+        sleep(time).await;
+        let load = fleet.since(before, time).0;
+        if let Some(working) = working {
+            working.abort();
+        }
+        load
+    })
+}
+
+async fn checkpoint_all(worker: Leases) {
+    for number in 1_u64.. {
+        let next = Instant::now() + CHECKPOINTS;
+        let position = Position::parse(&number.to_string(), 0).expect("a number");
+        let held = worker.held().borrow().clone();
+        for lease in held.iter() {
+            worker.record_bytes(&lease.tenure, 1024);
+            let stored = worker.checkpoint(&lease.tenure, &position).await;
+            stored.expect("nobody else is there");
+        }
+        sleep_until(next).await;
+    }
+}
+
+/// The same of a Java worker, by its cadences: what it does in a fleet, and the heartbeat of its lock every 30 s.
+pub fn java_alone(leases: usize, is_busy: bool, lease_bytes: u64) -> Load {
+    let mut load = java_at_rest(Size { leases, workers: 1 }, lease_bytes);
+    let checkpoints = match is_busy {
+        true => leases as f64 / CHECKPOINTS.as_secs_f64(),
+        false => 0.0,
+    };
+    // The leader does not read the lock that it holds.
+    load.read_units -= 1.0 / 30.0;
+    load.calls += checkpoints;
+    load.write_units += checkpoints + 1.0 / 30.0;
+    load
 }
 
 /// CPU time of one round's decisions: to judge what was scanned, and to plan from nothing, and in balance.
