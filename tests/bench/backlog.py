@@ -17,8 +17,8 @@ than count lines; *kcl-rs* has none: its Python processor in the same process co
 #: (what, bytes of a record, records in an answer, shards)
 SIZES = [("100 B", 100, 10_000, 1), ("1 KB", 1024, 10_000, 1), ("10 KB", 10_240, 1_000, 1), ("4 shards of 1 KB", 1024, 10_000, 4)]
 #: Before anything is counted. A JVM compiles what it sees often.
-WARM_UP_S = {"multilangd": 2, "Java": 25, "kcl-rs": 5}
-WINDOW_S = 6
+WARM_UP_S = {"multilangd": 2, "Java": 20, "kcl-rs": 4}
+WINDOW_S = 5
 FLOOR_ANSWERS = 300
 
 

@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
 """Runs benches, prints their tables, and writes them into docs/BENCHMARKS.md.
 
-    make bench                  all of them, beside Java and kcl-rs: BENCH=NAME… picks, RUNS=5, PEERS=, RESUME=1 leaves out what is done
+    make bench                  all of them, beside Java and kcl-rs, in about 75 minutes; half an hour with PEERS= (nobody beside us).
+                                BENCH=NAME… picks, RUNS=5, RESUME=1 leaves out what was done with this very binary
     make bench-short            a few minutes: ours and the floor only; writes nothing
 
 Each bench is a module with a TITLE, a TEXT, `run(world, options)`, which gives figures, and `tables(figures)`. It runs in a process of its
@@ -45,8 +46,9 @@ class Options:
         return [who for who in able if who == "multilangd" or who in self.peers]
 
     def sessions(self, who):
-        """How many windows each life of a daemon gives: a JVM lives for all of them, because it takes minutes to be warm."""
-        return [self.runs] if who == "Java" else [1] * self.runs
+        """How many windows each life of a daemon gives: the peers live for all of them, because they take half a minute to
+        start, and a JVM still longer to be warm."""
+        return [1] * self.runs if who == "multilangd" else [self.runs]
 
 
 def main():

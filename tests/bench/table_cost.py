@@ -15,7 +15,7 @@ a checkpoint after every batch, once per read (`idleTimeBetweenReadsInMillis = 1
 is in it, shared by its shards."""
 
 SCENES = [("1 shard, idle", 1, 0), ("1 shard, busy", 1, 10), ("20 shards, idle", 20, 0), ("20 shards, busy", 20, 10)]
-SETTLE_S, LOOK_S = 10, 90
+SETTLE_S, LOOK_S = 10, 60
 SHORT_LOOK_S = 30
 WRITES = ("PutItem", "UpdateItem", "DeleteItem", "TransactWriteItems", "BatchWriteItem")
 
