@@ -152,6 +152,56 @@ async fn fresh_leases_find_an_owner_within_two_seconds_when_the_leader_is_dead()
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_leader_of_ours_gives_no_killed_workers_leases_to_one_that_looks_for_them_later() {
+    for wait_ms in [20_000, 20_700, 21_900, 23_100] {
+        let table = FakeTable::existing("app");
+        let ours = start(&table, "ours").await;
+        until_leading(&ours).await;
+        let killed = Java::start(&table, "killed", &["s-1", "s-2", "s-3"]);
+        let idle = Java::start(&table, "idle", &[]);
+        sleep(Duration::from_millis(wait_ms)).await;
+        killed.kill();
+        let took = until_held(&[&ours], &["s-1", "s-2", "s-3"]).await;
+        assert!(took < RESCUED_WITHIN, "took {took:?}");
+        idle.kill();
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_leader_of_ours_gives_fresh_leases_to_no_worker_that_looks_for_them_later() {
+    let table = FakeTable::existing("app");
+    let ours = start(&table, "ours").await;
+    until_leading(&ours).await;
+    let java = Java::start(&table, "java", &["s-1", "s-2"]);
+    sleep(Duration::from_secs(20)).await;
+    let before = held(&ours);
+    // The Java worker has finished a shard.
+    put_leases(&table, &["s-3", "s-4"], None);
+    let mut wanted: Vec<&str> = vec!["s-3", "s-4"];
+    wanted.extend(before.iter().map(String::as_str));
+    let took = until_held(&[&ours], &wanted).await;
+    assert!(took < Duration::from_secs(2), "took {took:?}");
+    java.kill();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_leader_of_ours_gives_workers_of_ours_their_share_once_it_has_seen_them_start() {
+    let table = FakeTable::existing("app");
+    put_leases(&table, &["s-1", "s-2", "s-3", "s-4", "s-5", "s-6"], None);
+    let all = ["s-1", "s-2", "s-3", "s-4", "s-5", "s-6"];
+    let leader = start(&table, "leader").await;
+    until_held(&[&leader], &all).await;
+    // It is asked for as many hand-offs as they get leases, and hands over by itself here.
+    let (a, b) = (start(&table, "a").await, start(&table, "b").await);
+    let handing_over = hand_over(&leader);
+    sleep(Duration::from_secs(60)).await;
+    handing_over.abort();
+    drop(a);
+    sleep(Duration::from_secs(13)).await;
+    assert_eq!((held(&leader).len(), held(&b).len()), (3, 3));
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_worker_that_leaves_rescues_nothing_more() {
     let table = FakeTable::existing("app");
     let java = Java::start(&table, "java", &["s-1"]);
@@ -414,6 +464,30 @@ async fn start(table: &Arc<FakeTable>, worker: &str) -> Leases {
     Leases::start(table.clone(), clock, settings, CancellationToken::new())
         .await
         .unwrap()
+}
+
+async fn until_leading(leases: &Leases) {
+    let mut is_leader = leases.is_leader();
+    let leads = timeout(Duration::from_secs(60), is_leader.wait_for(|leads| *leads));
+    assert!(leads.await.is_ok(), "nobody leads");
+}
+
+/// A consumer of nothing, which hands over whatever it is asked for.
+fn hand_over(leases: &Leases) -> AbortHandle {
+    let leases = leases.clone();
+    let handing_over = async move {
+        let mut held = leases.held();
+        loop {
+            let asked: Vec<_> = held.borrow_and_update().iter().cloned().collect();
+            for lease in asked.iter().filter(|lease| lease.hand_over_to.is_some()) {
+                leases.hand_over(&lease.tenure).await.unwrap();
+            }
+            if held.changed().await.is_err() {
+                return;
+            }
+        }
+    };
+    tokio::spawn(handing_over).abort_handle()
 }
 
 fn keys(keys: &[&str]) -> BTreeSet<String> {

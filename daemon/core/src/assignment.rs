@@ -3,6 +3,7 @@
 //! Owns the plan and what the leader remembers between two looks at the table; never reads or writes a row. The
 //! leader's configuration governs the fleet (trap 34).
 
+use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use crate::ids::{ShardId, WorkerId};
@@ -13,6 +14,7 @@ use crate::worker_metrics::WorkerMetrics;
 
 mod fleet;
 mod observations;
+mod prompt;
 #[cfg(test)]
 mod tests;
 
@@ -105,6 +107,9 @@ pub struct View {
     pub leases: Vec<Seen>,
     /// The workers that may get leases, by their reports.
     pub workers: Vec<WorkerMetrics>,
+    /// Those of them that are known to start at once what they are given: this worker, and others that were seen to.
+    /// None where the table is too large to tell.
+    pub prompt: BTreeSet<WorkerId>,
 }
 
 /// One change of the plan.

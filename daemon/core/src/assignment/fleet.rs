@@ -106,14 +106,19 @@ impl<'a> Fleet<'a> {
     }
 
     /// A worker for every free lease, the longest free first, for as long as somebody may get one.
+    ///
+    /// Compat: Java gives them to whoever has most room. A worker that looks for what it was given only now and then
+    /// would let their records wait; it gets its share by hand-offs, when the fleet is balanced.
     pub(super) fn assign_free(&mut self) -> Vec<(LeaseIndex, WorkerIndex)> {
         let seen = &self.view.leases;
         let mut free: Vec<LeaseIndex> = (0..seen.len()).filter(|lease| seen[*lease].is_free).collect();
         free.sort_by_key(|lease| (seen[*lease].renewed, &seen[*lease].lease.key));
-        let candidates: Vec<WorkerIndex> = (0..self.workers.len()).collect();
+        let everybody: Vec<WorkerIndex> = (0..self.workers.len()).collect();
+        let is_prompt = |worker: &WorkerIndex| self.view.prompt.contains(&self.view.workers[*worker].worker);
+        let prompt: Vec<WorkerIndex> = everybody.iter().copied().filter(is_prompt).collect();
         let mut moves = Vec::new();
         for lease in free {
-            let Some(to) = self.roomiest(&candidates) else {
+            let Some(to) = self.roomiest(&prompt).or_else(|| self.roomiest(&everybody)) else {
                 break;
             };
             let row = &seen[lease].lease;

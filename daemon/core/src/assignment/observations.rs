@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
+use super::prompt::{self, Given, Promptness, Proofs};
 use super::{AssignmentSettings, Scanned, Seen, View};
 use crate::ids::{ShardId, WorkerId};
 use crate::leases::Lease;
@@ -15,6 +16,9 @@ pub struct Observations {
     leases: BTreeMap<ShardId, Observed>,
     /// Workers that let all their leases expire, and the report they had given by then.
     silent: BTreeMap<WorkerId, Option<i64>>,
+    promptness: Promptness,
+    /// When the last look began.
+    looked: Option<Instant>,
 }
 
 #[derive(Clone, Debug)]
@@ -24,7 +28,7 @@ struct Observed {
     checkpoint_owner: Option<WorkerId>,
     renewed: Option<Instant>,
     /// It has a new owner, who was not yet seen to renew it.
-    is_new: bool,
+    given: Option<Given>,
     /// Its present owner was seen to renew it.
     is_proven: bool,
     /// Since when it was seen without an owner.
@@ -39,7 +43,7 @@ impl Observed {
 
     /// How long the counter may stand still. A worker that was just given a lease has to find it first.
     fn patience(&self, settings: &AssignmentSettings) -> Duration {
-        if self.is_new {
+        if self.given.is_some() {
             settings.interval.max(settings.failover)
         } else {
             settings.failover
@@ -71,17 +75,37 @@ impl Observations {
             ended,
             ended_s,
         } = scanned;
+        let times = Times {
+            last: self.looked.replace(began).unwrap_or(began),
+            began,
+            ended,
+        };
         let mut before = std::mem::take(&mut self.leases);
+        let mut proofs = Proofs::default();
         for lease in &leases {
-            let observed = observe(before.remove(&lease.key), lease, settings, began, ended);
+            let before = before.remove(&lease.key);
+            let observed = observe(before.as_ref(), lease, settings, &times);
+            prove(&mut proofs, before.as_ref(), &observed, &times);
             self.leases.insert(lease.key.clone(), observed);
         }
+        let rows_count = leases.len() + reports.len();
         let leases: Vec<Seen> = leases
             .into_iter()
             .map(|lease| self.judge(lease, settings, began))
             .collect();
         let workers = self.active(&leases, reports, me, settings, ended_s);
-        View { leases, workers }
+        let is_there = |worker: &WorkerId| workers.iter().any(|report| report.worker == *worker);
+        self.promptness.learn(proofs, is_there);
+        let is_prompt = |worker: &WorkerId| me == Some(worker) || self.promptness.is_prompt(worker);
+        let prompt = workers
+            .iter()
+            .map(|report| &report.worker)
+            .filter(|worker| rows_count <= prompt::ROWS_MAX && is_prompt(worker));
+        View {
+            prompt: prompt.cloned().collect(),
+            leases,
+            workers,
+        }
     }
 
     /// Some of the leases, read from the table: remembers what changed of them. What is known of others stays: a counter
@@ -112,7 +136,11 @@ impl Observations {
             } else {
                 Some(now)
             },
-            is_new: !pending && lease.owner.as_ref() != Some(me),
+            given: (!pending && lease.owner.as_ref() != Some(me)).then_some(Given {
+                earliest: now,
+                latest: now,
+                unseen: Duration::ZERO,
+            }),
             is_proven: pending && before.is_some_and(|before| before.is_proven),
             unowned_since: None,
             hand_off_deadline: pending.then(|| now + settings.hand_off_timeout + settings.failover),
@@ -201,43 +229,50 @@ impl Observations {
             lease,
             is_free,
             is_blocked,
-            is_new: observed.is_some_and(|observed| observed.is_new),
+            is_new: observed.is_some_and(|observed| observed.given.is_some()),
             renewed,
         }
     }
 }
 
+/// When the table was looked at.
+struct Times {
+    /// When the look before began.
+    last: Instant,
+    began: Instant,
+    ended: Instant,
+}
+
 fn observe(
-    before: Option<Observed>,
+    before: Option<&Observed>,
     lease: &Lease,
     settings: &AssignmentSettings,
-    began: Instant,
-    now: Instant,
+    times: &Times,
 ) -> Observed {
-    let same_owners = before.as_ref().is_some_and(|before| {
+    let Times { last, began, ended } = *times;
+    let same_owners = before.is_some_and(|before| {
         before.owner == lease.owner && before.checkpoint_owner == lease.checkpoint_owner
     });
     let pending = lease.checkpoint_owner.is_some();
-    let new_deadline = pending.then(|| now + settings.hand_off_timeout + settings.failover);
+    let new_deadline = pending.then(|| ended + settings.hand_off_timeout + settings.failover);
     let old_deadline = before
-        .as_ref()
         .filter(|_| pending && same_owners)
         .and_then(|before| before.hand_off_deadline);
-    let (renewed, is_new) = match &before {
-        None => (lease.actual_owner().map(|_| now), false),
-        Some(before) if lease.counter > before.counter => {
-            (Some(now), before.actual_owner() != lease.actual_owner())
-        }
-        Some(before) => (before.renewed, before.is_new),
+    let is_same_owner = before.is_some_and(|before| before.actual_owner() == lease.actual_owner());
+    let has_risen = before.is_some_and(|before| lease.counter > before.counter);
+    let given_anew = || Given {
+        earliest: last,
+        latest: ended,
+        unseen: settings.failover / 3,
     };
-    let is_same_owner = before
-        .as_ref()
-        .is_some_and(|before| before.actual_owner() == lease.actual_owner());
-    let is_proven = before
-        .as_ref()
-        .is_some_and(|before| is_same_owner && (before.is_proven || lease.counter > before.counter));
+    let (renewed, given) = match before {
+        None => (lease.actual_owner().map(|_| ended), None),
+        Some(_) if has_risen => (Some(ended), (!is_same_owner).then(given_anew)),
+        Some(before) => (before.renewed, before.given.clone()),
+    };
+    let is_proven = before.is_some_and(|before| is_same_owner && (before.is_proven || has_risen));
     let unowned_since = lease.actual_owner().is_none().then(|| {
-        let since = before.as_ref().and_then(|before| before.unowned_since);
+        let since = before.and_then(|before| before.unowned_since);
         since.unwrap_or(began)
     });
     Observed {
@@ -245,9 +280,23 @@ fn observe(
         owner: lease.owner.clone(),
         checkpoint_owner: lease.checkpoint_owner.clone(),
         renewed,
-        is_new,
+        given,
         is_proven,
         unowned_since,
         hand_off_deadline: old_deadline.or(new_deadline),
+    }
+}
+
+/// What a lease says about how promptly its owner found it.
+fn prove(proofs: &mut Proofs, before: Option<&Observed>, now: &Observed, times: &Times) {
+    let Some(before) = before.filter(|before| before.actual_owner() == now.actual_owner()) else {
+        return;
+    };
+    if let (Some(given), Some(owner)) = (&before.given, now.actual_owner()) {
+        if now.counter > before.counter {
+            proofs.found(owner, given, times.ended);
+        } else {
+            proofs.not_found(owner, given, times.began);
+        }
     }
 }

@@ -145,6 +145,89 @@ fn this_worker_counts_as_active_before_its_report_is_visible() {
 }
 
 #[test]
+fn what_nobody_works_on_goes_to_this_worker_rather_than_to_one_that_may_look_for_it_later() {
+    let mut table = table("s1=dead s2=me s3=java", "me java");
+    table.lead("me", 0);
+    table.renew("java");
+    assert_eq!(table.lead("me", 10_001), ["s1 -> me"]);
+}
+
+#[test]
+fn a_worker_that_was_seen_to_start_at_once_gets_its_share_of_what_nobody_works_on() {
+    let mut table = table("s1 s2=me s3=me", "me ours");
+    assert_eq!(table.lead("me", 0), ["s1 -> me"]);
+    table.found_after(1_000, "s1", "ours", 0);
+    table.owned_by("s1", None);
+    assert_eq!(table.lead("me", 2_000), ["s1 -> ours"]);
+}
+
+#[test]
+fn a_worker_that_was_late_once_has_to_start_at_once_two_times_in_a_row() {
+    let mut table = table("s1 s2=me s3=me", "me java");
+    table.lead("me", 0);
+    table.found_after(3_500, "s1", "java", 0);
+    for (second, owner) in [(5, "me"), (10, "me"), (15, "java")] {
+        table.owned_by("s1", None);
+        assert_eq!(table.lead("me", second * 1000), [format!("s1 -> {owner}")]);
+        table.found_after(1_000, "s1", "java", second * 1000);
+    }
+}
+
+#[test]
+fn several_leases_that_a_worker_finds_at_one_look_prove_no_more_than_one() {
+    let mut table = table("s1 s2=me s3=me s4", "me java");
+    table.lead("me", 0);
+    table.found_after(3_500, "s1", "java", 0);
+    table.assign("s1", "java", 5_000);
+    table.assign("s2", "java", 5_000);
+    table.renew("java");
+    assert_eq!(table.lead("me", 6_000), ["s4 -> me"]);
+}
+
+#[test]
+fn a_hand_off_that_was_found_before_it_was_seen_to_be_over_speaks_against_nobody() {
+    let mut table = table("s1 s2=me s3=me s4=me", "me ours");
+    table.lead("me", 0);
+    table.found_after(1_000, "s1", "ours", 0);
+    // Given by its old owner and renewed, all between two looks; the next renewal comes a third of the failover time later.
+    table.owned_by("s2", Some("ours"));
+    for ms in [2_000, 3_000, 4_000, 5_000] {
+        table.lead("me", ms);
+    }
+    table.renew("ours");
+    table.lead("me", 5_300);
+    table.owned_by("s1", None);
+    assert_eq!(table.lead("me", 6_000), ["s1 -> ours"]);
+}
+
+#[test]
+fn where_no_worker_that_starts_at_once_may_get_more_anybody_gets_it() {
+    let mut table = table("s1 s2=me", "me java");
+    table.settings.leases_max = 1;
+    assert_eq!(table.lead("me", 0), ["s1 -> java"]);
+}
+
+#[test]
+fn in_a_table_too_large_to_tell_everybody_gets_a_share() {
+    let leases: Vec<String> = (0..300).map(|lease| format!("s{lease}")).collect();
+    let mut table = table(&leases.join(" "), "me other");
+    let moves = table.lead("me", 0);
+    let to_other = moves.iter().filter(|step| step.ends_with("other")).count();
+    assert_eq!(to_other, 150);
+}
+
+#[test]
+fn balancing_asks_nobody_how_soon_they_start() {
+    let mut table = table("s1=me s2=me s3=me s4=me", "me java");
+    let view = table.look(0, Some("me"));
+    let moves = show(&plan(&view, &table.settings, true, &mut Rng::new(1)));
+    assert!(
+        moves.len() == 2 && moves.iter().all(|step| step.ends_with("=> java")),
+        "{moves:?}"
+    );
+}
+
+#[test]
 fn an_overloaded_worker_is_asked_to_hand_a_lease_over() {
     let mut table = table("s1=a:50 s2=a:50 s3=a:50 s4=a:50", "a b");
     let moves = table.balance(0);
@@ -363,6 +446,35 @@ impl Table {
             ended_s: NOW_S,
         };
         self.memory.look(scanned, me.as_ref(), &self.settings)
+    }
+
+    /// As `me`, who leads and may get leases itself.
+    fn lead(&mut self, me: &str, at_ms: u64) -> Vec<String> {
+        self.renew(me);
+        let view = self.look(at_ms, Some(me));
+        show(&plan(&view, &self.settings, false, &mut Rng::new(1)))
+    }
+
+    /// Somebody else made it so.
+    fn owned_by(&mut self, key: &str, owner: Option<&str>) {
+        let lease = self.leases.iter_mut().find(|lease| lease.key == key.into());
+        let lease = lease.unwrap();
+        lease.owner = owner.map(WorkerId::from);
+        lease.counter += 1;
+    }
+
+    /// The leader `me` gave it to the worker just now, looks every second meanwhile, and sees it renewed then.
+    fn found_after(&mut self, delay_ms: u64, key: &str, worker: &str, at_ms: u64) {
+        self.assign(key, worker, at_ms);
+        (1..)
+            .map(|second| second * 1000)
+            .take_while(|ms| *ms < delay_ms)
+            .for_each(|ms| {
+                self.look(at_ms + ms, Some("me"));
+            });
+        self.look(at_ms + delay_ms - 1, Some("me"));
+        self.renew(worker);
+        self.look(at_ms + delay_ms, Some("me"));
     }
 
     fn moves(&mut self, at_ms: u64) -> Vec<String> {
