@@ -2,7 +2,8 @@
 
     tests/fleet/separate_tables.py roll|migrate|short|java-only [PATH OF MULTILANGD]
 
-roll        a fleet of 3.1.3 is replaced by ours, worker by worker, then goes back; each side leaves in both ways, under a reshard
+roll        a fleet of 3.1.3 is replaced by ours, worker by worker, then goes back; each side leaves in both ways, under a reshard.
+            Java looks for what it was given every 10 s, as it does by default
 migrate     a fleet of 3.1.3, then ours, then the single table: each bake time of an hour is made over by setting its beginning back
 short       one worker of each
 java-only   the same moves by Java workers alone: the measure for their logs
@@ -55,7 +56,7 @@ def roll(fleet):
     first, second = fleet.join_java("java-1"), fleet.join_java("java-2")
     fleet.stop(first, PATIENCE)
     ours = fleet.join_ours("ours-1")
-    fleet.split(0, PATIENCE)
+    fleet.split(0, PATIENCE, QUICK if fleet.ours == OURS else None)
     fleet.merge(2, 3, PATIENCE)
     fleet.stop(second, PATIENCE)
     other = fleet.join_ours("ours-2")
@@ -110,7 +111,8 @@ def main():
     need(SEPARATE_TABLES, SINGLE_TABLE)
     what = sys.argv[1]
     multilangd = multilangd_of(sys.argv[2] if len(sys.argv) > 2 else None)
-    with Rolling(f"separate-{what}", multilangd) as fleet:
+    pace = dict(leaseAssignmentIntervalMillis=20000) if what == "roll" else {}
+    with Rolling(f"separate-{what}", multilangd, **pace) as fleet:
         if what == "java-only":
             fleet.ours = SEPARATE_TABLES
             roll(fleet)

@@ -3,7 +3,8 @@
     tests/fleet/single_table.py follow|lead|deaf|short|java-only [PATH OF MULTILANGD]
 
 follow      Java leads: we join, get leases handed over, and leave in both ways; then the leader is killed
-lead        we lead: Java joins, gets leases handed over, and leaves in both ways; then our leader leaves
+lead        we lead: Java joins, gets leases handed over, and leaves in both ways; then our leader leaves. Java looks for what it
+            was given every 10 s, as it does by default
 deaf        children that never answer shutdownRequested: each make's owner loses the lease after gracefulLeaseHandoffTimeoutMillis
 short       a Java leader, one of ours, a split, a kill
 java-only   the same moves by Java workers alone: what their logs say there is what they may say beside us
@@ -15,6 +16,8 @@ from fleet import FAILOVER, OURS, SINGLE_TABLE, Fleet, check, multilangd_of, nee
 
 # What is promised: our peers see a lease expire after FAILOVER, and act within 2 s.
 RESCUE = FAILOVER + 2
+# After a split or a merge under a leader of ours.
+QUICK = 2
 # In the short scenario, beside other tests: less than the 120 s that a Java leader's lock would stand.
 SHORT = 30
 PATIENCE = 240
@@ -47,8 +50,8 @@ def follow(fleet, ours=OURS):
     check(fleet.leader() == "java-1", f"the leader is {fleet.leader()}")
     first = fleet.join(ours, "ours-1")
     check(handed_over(fleet, java, first), "nothing was handed over from Java to us")
-    fleet.split(0, PATIENCE)
-    fleet.merge(2, 3, PATIENCE)
+    fleet.split(0, PATIENCE, QUICK if ours == OURS else None)
+    fleet.merge(2, 3, PATIENCE, QUICK if ours == OURS else None)
     fleet.stop(first, PATIENCE)
     second = fleet.join(ours, "ours-2")
     fleet.kill(second, PATIENCE)
@@ -62,15 +65,18 @@ def lead(fleet, ours=OURS):
     first = fleet.join(SINGLE_TABLE, "java-1")
     check(fleet.leader() == "ours-1", f"the leader is {fleet.leader()}")
     check(handed_over(fleet, leader, first), "nothing was handed over from us to Java")
-    fleet.split(0, PATIENCE)
-    fleet.merge(2, 3, PATIENCE)
-    fleet.stop(first, PATIENCE)
     second = fleet.join(SINGLE_TABLE, "java-2")
-    fleet.kill(second, PATIENCE, RESCUE if ours == OURS else None)
+    fleet.split(0, PATIENCE, QUICK)
+    fleet.merge(2, 3, PATIENCE, QUICK)
+    fleet.stop(first, PATIENCE)
+    fleet.kill(second, PATIENCE, RESCUE)
     third = fleet.join(SINGLE_TABLE, "java-3")
     follower = fleet.join(ours, "ours-2")
+    fleet.kill(follower, PATIENCE, RESCUE)
+    follower = fleet.join(ours, "ours-3")
     fleet.stop(leader, PATIENCE)
     fleet.kill(follower, PATIENCE)
+    fleet.say(f"and {third.name} goes on alone")
 
 
 def leave(fleet):
@@ -116,7 +122,8 @@ def main():
                 moves(fleet)
                 fleet.finish(measure=True)
         return
-    with Fleet(what, multilangd) as fleet:
+    pace = dict(leaseAssignmentIntervalMillis=20000) if what == "lead" else {}
+    with Fleet(what, multilangd, **pace) as fleet:
         SCENARIOS[what](fleet)
         fleet.finish()
 

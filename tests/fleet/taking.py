@@ -9,9 +9,10 @@ java-only   the same moves by Java workers alone: the measure for their logs
 
 import sys
 
-from fleet import OURS, TAKING, Fleet, check, multilangd_of, need, run
+from fleet import FAILOVER, OURS, TAKING, Fleet, check, multilangd_of, need, run
 
 PATIENCE = 120
+RESCUE, QUICK = FAILOVER + 2, 2
 AS_2X = dict(clientVersionConfig="CLIENT_VERSION_CONFIG_COMPATIBLE_WITH_2X_PHASE1")
 
 
@@ -38,16 +39,17 @@ class Rolling(Fleet):
 
 
 def roll(fleet):
+    rescue, quick = (RESCUE, QUICK) if fleet.ours == OURS else (None, None)
     first, second = fleet.join_java("java-1"), fleet.join_java("java-2")
     fleet.stop(first, PATIENCE)
     ours = fleet.join_ours("ours-1")
-    fleet.split(0, PATIENCE)
-    fleet.merge(2, 3, PATIENCE)
-    fleet.kill(second, PATIENCE)
+    fleet.split(0, PATIENCE, quick)
+    fleet.merge(2, 3, PATIENCE, quick)
+    fleet.kill(second, PATIENCE, rescue)
     other = fleet.join_ours("ours-2")
-    fleet.split(1, PATIENCE)
+    fleet.split(1, PATIENCE, quick)
     third = fleet.join_java("java-3")
-    fleet.kill(other, PATIENCE)
+    fleet.kill(other, PATIENCE, rescue)
     fleet.stop(third, PATIENCE)
     fourth = fleet.join_java("java-4")
     fleet.stop(ours, PATIENCE)

@@ -487,10 +487,11 @@ async fn a_lease_with_a_pending_hand_off_is_not_adopted() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_follower_finds_what_it_was_assigned() {
+async fn a_follower_gets_its_share_of_fresh_leases() {
     let table = FakeTable::existing("app");
     let leader = start(&table, "leader").await;
     until_leader(&leader).await;
+    hand_over_what_is_asked_for(&leader);
     let follower = start(&table, "follower").await;
     create(&leader, &["s-1", "s-2", "s-3", "s-4"]).await;
     let both = async {
@@ -571,9 +572,12 @@ async fn a_leaving_follower_gives_its_leases_to_those_who_stay() {
     let table = FakeTable::existing("app");
     let leader = start(&table, "leader").await;
     until_leader(&leader).await;
+    hand_over_what_is_asked_for(&leader);
     let follower = start(&table, "follower").await;
     create(&leader, &["s-1", "s-2"]).await;
-    until_held(&follower, &["s-1"]).await;
+    let mut changes = follower.held();
+    let share = timeout(Duration::from_secs(10), changes.wait_for(|held| held.len() == 1));
+    assert!(share.await.is_ok());
     let left = Instant::now();
     follower.stop().await;
     until_held(&leader, &["s-1", "s-2"]).await;

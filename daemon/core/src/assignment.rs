@@ -108,8 +108,10 @@ pub struct View {
     /// The workers that may get leases, by their reports.
     pub workers: Vec<WorkerMetrics>,
     /// Those of them that are known to start at once what they are given: this worker, and others that were seen to.
-    /// None where the table is too large to tell.
+    /// None where the fleet is large.
     pub prompt: BTreeSet<WorkerId>,
+    /// Of another worker nothing is known: it is passed over now, and the fleet should be balanced soon. Then it shows.
+    pub has_unknown: bool,
 }
 
 /// One change of the plan.

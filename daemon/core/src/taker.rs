@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use crate::ids::{ShardId, WorkerId};
 use crate::leases::Lease;
+use crate::rescue::GRACE;
 use crate::rng::Rng;
 
 /// A lease that nobody renewed for this many failover times is very old.
@@ -118,7 +119,17 @@ impl Taker {
         let target = target(leases.len(), counts.len()).min(settings.leases_max);
         let needed = target.saturating_sub(mine);
         if !available.is_empty() {
-            return take(available, needed, false, rng);
+            let mut takes = take(available.clone(), needed, false, rng);
+            // Compat: Java leaves what is beyond its share to the others until it is very old. What they have not taken
+            // by now waits for a Java worker's next looks: it is taken now, and the balance made up for by stealing.
+            let is_left = |lease: &&Lease| {
+                let is_taken = takes.iter().any(|take| take.lease.key == lease.key);
+                !is_taken && self.is_older(lease, settings.failover + GRACE, began)
+            };
+            let left = available.into_iter().filter(is_left).collect();
+            let room = settings.leases_max.saturating_sub(mine + takes.len());
+            takes.extend(take(left, room, false, rng));
+            return takes;
         }
         if !steal {
             return Vec::new();
@@ -156,13 +167,14 @@ impl Taker {
         others.into_iter().cloned().collect()
     }
 
-    /// When the next lease of others expires, unless it is renewed. `now`: as of when the last plan judged (`began`), so that
+    /// When the next lease of others expires, or is left to whoever comes first, unless it is renewed. `now`: as of when the last plan judged (`began`), so that
     /// one that has expired since is not passed over.
     pub fn next_expiry(&self, settings: &TakerSettings, now: Instant) -> Option<Instant> {
         let expiries = self
             .seen
             .values()
-            .filter_map(|seen| Some(seen.renewed? + settings.failover));
+            .filter_map(|seen| Some(seen.renewed? + settings.failover))
+            .flat_map(|expiry| [expiry, expiry + GRACE]);
         expiries.filter(|expiry| *expiry >= now).min()
     }
 
@@ -349,6 +361,25 @@ mod tests {
             ..TakerSettings::default()
         };
         assert_eq!(plan(limited), 2);
+    }
+
+    #[test]
+    fn what_the_others_leave_of_expired_leases_is_taken_beyond_the_share() {
+        let fleet = "dead: s1 s2 | java: s3 | me: s4 s5";
+        let plan = |age: Duration| {
+            let (mut rows, start) = (leases(fleet), Instant::now());
+            let mut taker = Taker::default();
+            taker.look(&rows, start);
+            rows[2..].iter_mut().for_each(|row| row.counter += 1);
+            let now = start + age;
+            taker.look(&rows, now);
+            taker
+                .plan(&rows, &"me".into(), &settings(), now, true, &mut Rng::new(1))
+                .len()
+        };
+        assert_eq!(plan(F + Duration::from_millis(1)), 1);
+        assert_eq!(plan(F + GRACE), 1);
+        assert_eq!(plan(F + GRACE + Duration::from_millis(1)), 2);
     }
 
     #[test]

@@ -217,10 +217,12 @@ impl Assignment {
         let balance_interval = self.settings.interval * self.settings.balance_every.max(1);
         let is_new = !workers.is_subset(&memory.workers);
         let balance = is_new || memory.balanced.is_none_or(|last| now >= last + balance_interval);
-        // What its owner has not found yet cannot be moved: that is made up for as soon as it has.
+        // What its owner has not found yet cannot be moved: that is made up for as soon as it has. So is what a worker was not
+        // given because nobody knows it.
         let is_complete = view.leases.iter().all(|seen| seen.is_free || !seen.is_new);
-        if balance {
-            memory.balanced = is_complete.then_some(now);
+        let is_passed_over = view.has_unknown && view.leases.iter().any(|seen| seen.is_free);
+        if balance || is_passed_over {
+            memory.balanced = (is_complete && !is_passed_over).then_some(now);
         }
         if workers != memory.workers {
             info!(

@@ -25,9 +25,10 @@ const WRITES_MAX: usize = 32;
 /// How often the table is looked at while it is small; each so many rows make the next look come later by as much.
 ///
 /// Compat: Java looks every 20 s. What was given back, or has expired, should not wait for that; live leases are stolen
-/// at Java's pace.
-const LOOK_MIN: Duration = Duration::from_secs(2);
-const ROWS_PER_LOOK: usize = 500;
+/// at Java's pace. The last renewal of a worker that dies is seen that much late: half of what its shards may wait beyond
+/// the failover time.
+const LOOK_MIN: Duration = Duration::from_secs(1);
+const ROWS_PER_LOOK: usize = 250;
 /// Looks are at least this far apart, however often somebody asks for one.
 const LOOK_GAP: Duration = Duration::from_millis(100);
 

@@ -1,7 +1,7 @@
 //! What the leader remembers from one look at the table to the next (`leasing.md 5.3-5`): when each counter last
 //! rose, by its own monotonic clock. Nothing of it is stored.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use super::prompt::{self, Given, Promptness, Proofs};
@@ -97,12 +97,13 @@ impl Observations {
         let is_there = |worker: &WorkerId| workers.iter().any(|report| report.worker == *worker);
         self.promptness.learn(proofs, is_there);
         let is_prompt = |worker: &WorkerId| me == Some(worker) || self.promptness.is_prompt(worker);
-        let prompt = workers
-            .iter()
-            .map(|report| &report.worker)
-            .filter(|worker| rows_count <= prompt::ROWS_MAX && is_prompt(worker));
+        let ids = workers.iter().map(|report| &report.worker);
+        let (prompt, others): (BTreeSet<&WorkerId>, BTreeSet<&WorkerId>) = ids
+            .filter(|_| rows_count <= prompt::ROWS_MAX)
+            .partition(|worker| is_prompt(worker));
         View {
-            prompt: prompt.cloned().collect(),
+            prompt: prompt.into_iter().cloned().collect(),
+            has_unknown: others.iter().any(|worker| !self.promptness.is_known(worker)),
             leases,
             workers,
         }
@@ -117,8 +118,13 @@ impl Observations {
         began: Instant,
         ended: Instant,
     ) {
+        let times = Times {
+            last: self.looked.unwrap_or(began),
+            began,
+            ended,
+        };
         for lease in leases {
-            let observed = observe(self.leases.remove(&lease.key), lease, settings, began, ended);
+            let observed = observe(self.leases.get(&lease.key), lease, settings, &times);
             self.leases.insert(lease.key.clone(), observed);
         }
     }

@@ -1,7 +1,7 @@
 //! Which workers start at once what they are given: seen, since no row says who is of which make.
 //!
-//! A Java worker looks for what it was assigned twice in an assignment interval, ours every 1.5 s. A lease that nobody
-//! works on should go to one that starts.
+//! A Java worker looks for what it was assigned twice in an assignment interval, ours within a second. A lease that
+//! nobody works on should go to one that starts.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
@@ -10,13 +10,11 @@ use crate::ids::WorkerId;
 
 /// A worker that starts at once has found a lease, and renewed it, within so much of being given it.
 const FOUND_MAX: Duration = Duration::from_secs(2);
-/// That is seen at the next look, a second later at most.
-const FOUND_SEEN_MAX: Duration = Duration::from_secs(3);
-/// What a worker that was late once begins with again: two proofs in a row, because now and then a Java worker happens to
-/// look just then. For one that never was, one is enough.
-const LATE: i32 = -1;
+/// What a worker that was late once begins with again: three proofs in a row, because now and then a Java worker happens
+/// to look just then. For one that never was, one is enough.
+const LATE: i32 = -2;
 const PROMPT: i32 = 1;
-/// In a table with more rows than that, looks are too far apart to tell.
+/// With more rows than that there are many workers, and those that the leader knows would get too much at once.
 pub(super) const ROWS_MAX: usize = 250;
 
 /// When a worker was given a lease that it was not yet seen to renew.
@@ -43,9 +41,10 @@ pub(super) struct Proofs {
 }
 
 impl Proofs {
-    /// The worker was seen to have found what it was given, in a look that ended now.
+    /// The worker was seen to have found what it was given, in a look that ended now. One that found it in time, but was
+    /// seen to too late, has proved nothing.
     pub(super) fn found(&mut self, worker: &WorkerId, given: &Given, ended: Instant) {
-        if ended.saturating_duration_since(given.earliest) <= FOUND_SEEN_MAX {
+        if ended.saturating_duration_since(given.earliest) <= FOUND_MAX {
             self.found.insert(worker.clone());
         }
     }
@@ -69,6 +68,11 @@ impl Promptness {
             self.in_a_row.insert(worker, LATE);
         }
         self.in_a_row.retain(|worker, _| is_there(worker));
+    }
+
+    /// Whether anything was seen of it, for or against.
+    pub(super) fn is_known(&self, worker: &WorkerId) -> bool {
+        self.in_a_row.contains_key(worker)
     }
 
     /// Whether this worker starts at once what it is given. One that nobody has seen does not.

@@ -162,11 +162,11 @@ fn a_worker_that_was_seen_to_start_at_once_gets_its_share_of_what_nobody_works_o
 }
 
 #[test]
-fn a_worker_that_was_late_once_has_to_start_at_once_two_times_in_a_row() {
+fn a_worker_that_was_late_once_has_to_start_at_once_three_times_in_a_row() {
     let mut table = table("s1 s2=me s3=me", "me java");
     table.lead("me", 0);
     table.found_after(3_500, "s1", "java", 0);
-    for (second, owner) in [(5, "me"), (10, "me"), (15, "java")] {
+    for (second, owner) in [(5, "me"), (10, "me"), (15, "me"), (20, "java")] {
         table.owned_by("s1", None);
         assert_eq!(table.lead("me", second * 1000), [format!("s1 -> {owner}")]);
         table.found_after(1_000, "s1", "java", second * 1000);
@@ -208,7 +208,7 @@ fn where_no_worker_that_starts_at_once_may_get_more_anybody_gets_it() {
 }
 
 #[test]
-fn in_a_table_too_large_to_tell_everybody_gets_a_share() {
+fn in_a_large_fleet_everybody_gets_a_share() {
     let leases: Vec<String> = (0..300).map(|lease| format!("s{lease}")).collect();
     let mut table = table(&leases.join(" "), "me other");
     let moves = table.lead("me", 0);
