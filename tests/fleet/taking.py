@@ -32,6 +32,10 @@ class Rolling(Fleet):
         self.only_leases()
         return worker
 
+    def owned(self, worker):
+        """Finished ones too: what a newcomer steals is chance, and where shards are busy, seldom theirs."""
+        return sorted(key for key, row in self.leases().items() if row.get("leaseOwner") == worker.name)
+
     def only_leases(self):
         """A 2.x worker fails at the first row that is no lease."""
         odd = [row["leaseKey"] for row in self.all_rows() if not row["leaseKey"].startswith("shardId-")]

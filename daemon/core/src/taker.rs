@@ -7,11 +7,14 @@ use std::time::{Duration, Instant};
 
 use crate::ids::{ShardId, WorkerId};
 use crate::leases::Lease;
-use crate::rescue::GRACE;
 use crate::rng::Rng;
 
 /// A lease that nobody renewed for this many failover times is very old.
 const VERY_OLD_FAILOVERS: u32 = 3;
+
+/// What has expired is left so long to the other workers, before it is taken beyond the own share: some time for their looks,
+/// of the two seconds within which it must flow again.
+const LEFT_FOR: Duration = Duration::from_millis(500);
 
 /// How a worker takes leases; each with Java's default.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -124,7 +127,7 @@ impl Taker {
             // by now waits for a Java worker's next looks: it is taken now, and the balance made up for by stealing.
             let is_left = |lease: &&Lease| {
                 let is_taken = takes.iter().any(|take| take.lease.key == lease.key);
-                !is_taken && self.is_older(lease, settings.failover + GRACE, began)
+                !is_taken && self.is_older(lease, settings.failover + LEFT_FOR, began)
             };
             let left = available.into_iter().filter(is_left).collect();
             let room = settings.leases_max.saturating_sub(mine + takes.len());
@@ -174,7 +177,7 @@ impl Taker {
             .seen
             .values()
             .filter_map(|seen| Some(seen.renewed? + settings.failover))
-            .flat_map(|expiry| [expiry, expiry + GRACE]);
+            .flat_map(|expiry| [expiry, expiry + LEFT_FOR]);
         expiries.filter(|expiry| *expiry >= now).min()
     }
 
@@ -378,8 +381,8 @@ mod tests {
                 .len()
         };
         assert_eq!(plan(F + Duration::from_millis(1)), 1);
-        assert_eq!(plan(F + GRACE), 1);
-        assert_eq!(plan(F + GRACE + Duration::from_millis(1)), 2);
+        assert_eq!(plan(F + LEFT_FOR), 1);
+        assert_eq!(plan(F + LEFT_FOR + Duration::from_millis(1)), 2);
     }
 
     #[test]

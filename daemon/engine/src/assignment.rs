@@ -62,6 +62,8 @@ struct Memory {
     observations: Observations,
     workers: BTreeSet<WorkerId>,
     balanced: Option<Instant>,
+    /// A worker was passed over because nobody knows it: it gets its share as soon as nothing else is on the move.
+    owes_balance: bool,
     /// Rows at the last look at all of them.
     rows_count: usize,
     /// The leases of the leader that this deputy watches.
@@ -87,6 +89,7 @@ impl Assignment {
             observations: Observations::default(),
             workers: BTreeSet::new(),
             balanced: None,
+            owes_balance: false,
             rows_count: 0,
             watched: BTreeSet::new(),
         };
@@ -216,13 +219,18 @@ impl Assignment {
         let workers: BTreeSet<WorkerId> = view.workers.iter().map(|report| report.worker.clone()).collect();
         let balance_interval = self.settings.interval * self.settings.balance_every.max(1);
         let is_new = !workers.is_subset(&memory.workers);
-        let balance = is_new || memory.balanced.is_none_or(|last| now >= last + balance_interval);
-        // What its owner has not found yet cannot be moved: that is made up for as soon as it has. So is what a worker was not
-        // given because nobody knows it.
+        let is_due = memory.balanced.is_none_or(|last| now >= last + balance_interval);
+        memory.owes_balance |= view.has_unknown && view.leases.iter().any(|seen| seen.is_free);
+        let is_quiet = |seen: &Seen| !seen.is_free && !seen.is_new && seen.lease.checkpoint_owner.is_none();
+        let is_owed = memory.owes_balance && view.leases.iter().all(is_quiet);
+        let balance = is_new || is_due || is_owed;
+        // What its owner has not found yet cannot be moved: that is made up for as soon as it has.
         let is_complete = view.leases.iter().all(|seen| seen.is_free || !seen.is_new);
-        let is_passed_over = view.has_unknown && view.leases.iter().any(|seen| seen.is_free);
-        if balance || is_passed_over {
-            memory.balanced = (is_complete && !is_passed_over).then_some(now);
+        if balance {
+            memory.balanced = is_complete.then_some(now);
+        }
+        if is_owed {
+            memory.owes_balance = false;
         }
         if workers != memory.workers {
             info!(
