@@ -23,7 +23,7 @@ use tokio::task::JoinHandle;
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
-/// No story waits for a poll: whoever needs one to go on is stuck for an hour.
+/// Never what a story waits for.
 const PARENT_POLL: Duration = Duration::from_secs(3600);
 
 #[tokio::test(start_paused = true)]
@@ -88,6 +88,15 @@ async fn a_parent_that_finishes_while_its_lease_is_read_keeps_no_child_waiting()
     sleep(Duration::from_secs(60)).await;
     let row = Lease::read(&table.row(parent.as_str()).unwrap()).unwrap();
     assert!(leased.load(Ordering::Relaxed) && row.checkpoint.is_shard_end());
+    // Both looked, heard the bell meanwhile, and looked again as soon as they had their answer: no poll is that quick.
+    let calls = table.calls();
+    let looks = calls.iter().filter_map(|(at, call)| match call {
+        Call::Get(key) if key == parent.as_str() => Some(*at),
+        _ => None,
+    });
+    let looks: Vec<_> = looks.collect();
+    let again = looks[2] - looks[0];
+    assert!(again < Duration::from_millis(2_500), "{again:?}");
     for child in &children {
         assert_eq!(
             world.children.actions(child.as_str()).first().map(String::as_str),
@@ -95,6 +104,30 @@ async fn a_parent_that_finishes_while_its_lease_is_read_keeps_no_child_waiting()
         );
     }
     world.table.heal();
+    worker.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_parent_that_another_worker_finishes_keeps_a_child_waiting_for_a_moment() {
+    let world = World::new();
+    let parent = ShardId::from("shardId-000000000000");
+    let [child, _] = world.stream.split(&parent);
+    world.table.put(lease(&parent, &[], Some("other")).item());
+    world.table.put(lease(&child, &[&parent], Some("me")).item());
+    let worker = world.start(PARENT_POLL).await;
+    // The other one is at work, and renews.
+    let mut alive = lease(&parent, &[], Some("other"));
+    for _ in 0..8 {
+        sleep(Duration::from_secs(1)).await;
+        alive.counter += 1;
+        world.table.put(alive.item());
+    }
+    assert_eq!(world.children.actions(child.as_str()), Vec::<String>::new());
+    alive.checkpoint = Position::ShardEnd;
+    world.table.put(alive.item());
+    sleep(Duration::from_millis(1_500)).await;
+    let heard = world.children.actions(child.as_str());
+    assert_eq!(heard.first().map(String::as_str), Some("initialize"));
     worker.stop().await;
 }
 

@@ -67,6 +67,12 @@ pub struct Surroundings {
     pub settings: Arc<ConsumerSettings>,
 }
 
+/// How often a child shard looks at parents of other workers, at most, while it has not waited long: a record shall not wait
+/// more than two seconds for a split.
+const PARENT_POLL_MIN: Duration = Duration::from_secs(1);
+/// And how much longer than needed it waits, at most: this part of the wait so far.
+const PARENT_WAIT_SHARE: u32 = 8;
+
 /// How a consumer ended.
 #[derive(Debug)]
 pub enum Outcome {
@@ -187,8 +193,12 @@ impl Consumer {
     }
 
     /// Until every parent is finished or gone. `false`: an ending came first (`BlockOnParentShardTask`).
+    ///
+    /// Compat: Java looks at parents of other workers every `parentShardPollIntervalMillis`. We look sooner while the wait
+    /// is young, since most parents end a moment after their children have leases.
     async fn wait_for_parents(&mut self) -> bool {
         let mut waited = false;
+        let began = Instant::now();
         loop {
             // From before the look on: a parent that finishes while the table is read rings too.
             let mut finished = self.shards_finished.clone();
@@ -208,7 +218,8 @@ impl Consumer {
                 }
                 None => {}
             }
-            let poll = self.around.settings.parent_poll;
+            let young = (began.elapsed() / PARENT_WAIT_SHARE).max(PARENT_POLL_MIN);
+            let poll = self.around.settings.parent_poll.min(young);
             tokio::select! {
                 biased;
                 _ = self.ended() => return false,
