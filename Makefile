@@ -74,7 +74,7 @@ judges: build
 fleet: build
 	tests/fleet/run.sh
 
-# A short one of each kind.
+# A short one of each kind: a minute, most of it waiting for Java.
 fleet-short: build
 	tests/fleet/run.sh short
 
@@ -96,7 +96,7 @@ bench-without-local:
 	cargo build --locked --release --no-default-features
 	cp -p $(TARGET)/release/multilangd $(TARGET)/release/multilangd-without-local
 
-test: check simulation promises clients judges
+test: check simulation promises clients judges fleet-short
 
 # Licences, sources, bans: `cargo install --locked cargo-deny` first.
 deny:

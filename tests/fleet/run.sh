@@ -17,7 +17,7 @@ python=${JUDGES_DIR:-$here/../../.judges}/python/bin/python
 
 case "${1:-all}" in
     all) at_once=1 fleets=(
-        "single_table follow" "single_table lead" "single_table deaf" "separate_tables roll" "separate_tables migrate" "taking roll"
+        "single_table follow" "single_table lead" "single_table deaf" "separate_tables roll" "separate_tables migrate" "taking roll" "phases upgrade"
     ) ;;
     short) at_once=3 fleets=("single_table short" "separate_tables short" "taking short") ;;
     *) echo "what is '$1'? Nothing, or: short" >&2; exit 2 ;;
