@@ -51,7 +51,7 @@ def follow(fleet, ours=OURS):
     first = fleet.join(ours, "ours-1")
     check(handed_over(fleet, java, first), "nothing was handed over from Java to us")
     fleet.split(0, PATIENCE, QUICK if ours == OURS else None)
-    fleet.merge(2, 3, PATIENCE, QUICK if ours == OURS else None)
+    fleet.merge(2, 3, PATIENCE)
     fleet.stop(first, PATIENCE)
     second = fleet.join(ours, "ours-2")
     fleet.kill(second, PATIENCE)
