@@ -50,7 +50,7 @@ def follow(fleet, ours=OURS):
     check(fleet.leader() == "java-1", f"the leader is {fleet.leader()}")
     first = fleet.join(ours, "ours-1")
     check(handed_over(fleet, java, first), "nothing was handed over from Java to us")
-    fleet.split(0, PATIENCE, QUICK if ours == OURS else None)
+    fleet.split(0, PATIENCE)
     fleet.merge(2, 3, PATIENCE)
     fleet.stop(first, PATIENCE)
     second = fleet.join(ours, "ours-2")

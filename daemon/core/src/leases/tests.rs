@@ -208,6 +208,7 @@ fn a_checkpoint_sets_position_and_switches_and_clears_what_was_pending() {
             Action::Remove("pendingCheckpoint"),
             Action::Remove("pendingCheckpointSubSequenceNumber"),
             Action::Remove("pendingCheckpointState"),
+            Action::Set("throughputKBps", Value::n(12.345678)),
             Action::Set("childShardIds", set(&["s-8"])),
             Action::Set("startingHashKey", Value::s("0")),
             Action::Set(
