@@ -10,6 +10,7 @@ use multilangd_config::{Config, LogLevel};
 use multilangd_core::assignment::AssignmentSettings;
 use multilangd_core::client_version::Configured;
 use multilangd_core::fetch::PaceSettings;
+use multilangd_core::fetch::fanout::LIFE;
 use multilangd_core::ids::WorkerId;
 use multilangd_core::metrics::{EnabledDimensions, Level as Wanted, Metric, MetricsSettings, Of, Operation};
 use multilangd_core::shards::InitialPosition;
@@ -259,6 +260,7 @@ fn consumer_settings(config: &Config, fan_out: Option<Registration>) -> Consumer
             records_max: config.polling.records_max,
             timestamp_ms,
             fan_out,
+            subscription_life: LIFE,
         },
         session: SessionSettings {
             line_bytes_max: config.child.line_bytes_max,

@@ -9,8 +9,9 @@ use std::time::Duration;
 
 use aws_sdk_kinesis::primitives::Blob;
 use aws_sdk_kinesis::types::PutRecordsRequestEntry;
-use common::{PATIENCE, kinesis_client, kinesis_endpoint, unique};
-use multilangd_core::ids::ShardId;
+use common::{PATIENCE, fault, kinesis_client, kinesis_endpoint, services, unique};
+use multilangd_core::fetch::{Answer, PaceSettings};
+use multilangd_core::ids::{Position, ShardId};
 use multilangd_core::stream::StartAt;
 use multilangd_daemon::aws::client::{Aws, ServiceSettings, UserAgent};
 use multilangd_daemon::aws::credentials::dummy;
@@ -18,7 +19,13 @@ use multilangd_daemon::aws::fanout::{KinesisFanOut, SUBSCRIBE_TIMEOUT};
 use multilangd_daemon::aws::kinesis::KinesisStream;
 use multilangd_daemon::aws::lanes::Pings;
 use multilangd_daemon::aws::trust::Trust;
+use multilangd_engine::clock::Clock;
+use multilangd_engine::fetch::{
+    Fetch, FetchSettings, Registration, RegistrationSettings, WantedConsumer, WorkerReadAhead,
+};
+use multilangd_engine::metrics::Metrics;
 use multilangd_engine::stream::{FanOut, StreamError, Subscription};
+use multilangd_local::Fault;
 use multilangd_tests::tls::Front;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
@@ -92,10 +99,54 @@ async fn a_connection_whose_other_end_vanished_fails_all_its_subscriptions_and_t
     assert_eq!(world.front.connections(), ["h2", "h2"]);
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn subscriptions_are_renewed_while_they_flow_and_every_record_comes_once() {
+    // The service takes 300 ms to answer, and records come every 20 ms: each renewal brings some again.
+    let world = World::new("renewed", 1, Pings::default()).await;
+    let slow = Fault::on("kinesis.SubscribeToShard")
+        .only(&world.name)
+        .delay(Duration::from_millis(300));
+    fault(slow.clone()).await;
+    let mut fetch = world.fetch(Duration::from_millis(6500));
+    let subscriptions = async || {
+        let struck = services().await.faults().struck();
+        struck
+            .iter()
+            .filter(|(fault, _)| *fault == slow)
+            .map(|(_, count)| *count)
+            .sum::<u64>()
+    };
+    let client = kinesis_client().await;
+    let mut put = 0_u64;
+    let mut came = Vec::new();
+    // Until three more subscriptions followed the first, each in the middle of the flow.
+    while came.len() < put as usize || subscriptions().await < 4 {
+        if subscriptions().await < 4 {
+            let request = client.put_record().stream_name(&world.name).partition_key("key");
+            let data = Blob::new(put.to_string());
+            request.data(data).send().await.unwrap();
+            put += 1;
+        }
+        while let Ok(Some(answer)) = timeout(Duration::from_millis(20), fetch.next()).await {
+            let Answer::More(batch) = answer else {
+                panic!("no end")
+            };
+            let texts = batch
+                .records
+                .iter()
+                .map(|record| String::from_utf8_lossy(&record.data).into_owned());
+            came.extend(texts);
+        }
+    }
+    let expected: Vec<String> = (0..put).map(|number| number.to_string()).collect();
+    assert_eq!(came, expected);
+    assert!(put > 300, "{put} records are no flow");
+}
+
 #[tokio::test]
 async fn a_service_that_nobody_vouches_for_is_not_spoken_to() {
     let world = World::new("stranger", 1, Pings::default()).await;
-    let strange = fan_out(&world.name, &world.front, Trust::default(), Pings::default()).await;
+    let (_, strange) = fan_out(&world.name, &world.front, Trust::default(), Pings::default()).await;
     let error = subscribe(&strange, &world.consumer, 0)
         .await
         .err()
@@ -108,6 +159,7 @@ async fn a_service_that_nobody_vouches_for_is_not_spoken_to() {
 struct World {
     name: String,
     front: Front,
+    stream: Arc<KinesisStream>,
     fan_out: Arc<KinesisFanOut>,
     consumer: String,
     shards: usize,
@@ -121,11 +173,12 @@ impl World {
         create.shard_count(shards as i32).send().await.unwrap();
         let front = Front::start(&kinesis_endpoint().await);
         let trust = Trust::in_file(front.authority()).unwrap();
-        let fan_out = Arc::new(fan_out(&name, &front, trust, pings).await);
+        let (stream, fan_out) = fan_out(&name, &front, trust, pings).await;
         let mut world = Self {
             name,
             front,
-            fan_out,
+            stream: Arc::new(stream),
+            fan_out: Arc::new(fan_out),
             consumer: String::new(),
             shards,
         };
@@ -140,6 +193,37 @@ impl World {
         let register = client.register_stream_consumer().stream_arn(summary.stream_arn);
         let registered = register.consumer_name(consumer).send().await.unwrap();
         registered.consumer.unwrap().consumer_arn
+    }
+
+    /// Reads the shard with subscriptions that are said to live for so long.
+    fn fetch(&self, subscription_life: Duration) -> Fetch {
+        let clock = Clock::real();
+        let registration = Registration::new(
+            self.fan_out.clone(),
+            self.stream.clone(),
+            WantedConsumer::Arn(self.consumer.clone()),
+            RegistrationSettings::default(),
+            clock.clone(),
+        );
+        let settings = FetchSettings {
+            pace: PaceSettings {
+                idle: Duration::from_secs(1),
+                reduced_tps_threshold: Duration::ZERO,
+            },
+            records_max: 10_000,
+            timestamp_ms: None,
+            fan_out: Some(registration),
+            subscription_life,
+        };
+        Fetch::begin(
+            self.stream.clone(),
+            ShardId::from("shardId-000000000000"),
+            &Position::TrimHorizon,
+            &settings,
+            WorkerReadAhead::new(1 << 20),
+            clock,
+            Metrics::off(),
+        )
     }
 
     /// All at once.
@@ -182,7 +266,7 @@ async fn subscribe(
     fan_out.subscribe(consumer, &shard, &StartAt::TrimHorizon).await
 }
 
-async fn fan_out(stream: &str, front: &Front, trust: Trust, pings: Pings) -> KinesisFanOut {
+async fn fan_out(stream: &str, front: &Front, trust: Trust, pings: Pings) -> (KinesisStream, KinesisFanOut) {
     let settings = ServiceSettings {
         region: Some("us-east-1".into()),
         endpoint: Some(front.endpoint()),
@@ -199,9 +283,8 @@ async fn fan_out(stream: &str, front: &Front, trust: Trust, pings: Pings) -> Kin
         None,
         service.place.clone(),
     );
-    KinesisFanOut::new(stream, calls, move || {
-        service.subscriptions(SUBSCRIBE_TIMEOUT, &agent)
-    })
+    let connect = move || service.subscriptions(SUBSCRIBE_TIMEOUT, &agent);
+    (stream.clone(), KinesisFanOut::new(stream, calls, connect))
 }
 
 /// Bytes of payload in the next event.

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use multilangd_core::assignment::AssignmentSettings;
 use multilangd_core::fetch::PaceSettings;
+use multilangd_core::fetch::fanout::LIFE;
 use multilangd_core::ids::WorkerId;
 use multilangd_core::shards::InitialPosition;
 use multilangd_engine::child::SessionSettings;
@@ -302,6 +303,7 @@ async fn work(
                 records_max: settings.records_max,
                 timestamp_ms: None,
                 fan_out,
+                subscription_life: LIFE,
             },
             session: SessionSettings::default(),
             parent_poll: settings.parent_poll,

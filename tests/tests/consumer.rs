@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use multilangd_core::fetch::PaceSettings;
+use multilangd_core::fetch::fanout::LIFE;
 use multilangd_core::ids::{Position, ShardId};
 use multilangd_core::leases::Lease;
 use multilangd_core::shards::InitialPosition;
@@ -188,6 +189,7 @@ impl World {
                     records_max: 10_000,
                     timestamp_ms: None,
                     fan_out: None,
+                    subscription_life: LIFE,
                 },
                 session: SessionSettings::default(),
                 parent_poll,

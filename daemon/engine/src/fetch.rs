@@ -8,6 +8,7 @@ mod registration;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use multilangd_core::fetch::fanout::{EVENTS_MAX, Place};
 use multilangd_core::fetch::{Answer, PaceSettings, READ_AHEAD_BATCHES_MAX, ReadAhead};
@@ -33,6 +34,8 @@ pub struct FetchSettings {
     pub timestamp_ms: Option<i64>,
     /// By enhanced fan-out with this consumer; `None`: by polling.
     pub fan_out: Option<Registration>,
+    /// When the service ends a subscription: [`LIFE`](multilangd_core::fetch::fanout::LIFE), but for tests.
+    pub subscription_life: Duration,
 }
 
 /// Bytes of payload that wait in all shards of a worker together. Shards that catch up share it, so that a thousand
@@ -153,14 +156,7 @@ impl Fetch {
     ) -> Self {
         match settings.fan_out.clone() {
             None => Self::poll(stream, shard, checkpoint, settings, worker, clock, metrics),
-            Some(registration) => Self::fan_out(
-                registration,
-                shard,
-                checkpoint,
-                settings.timestamp_ms,
-                worker,
-                clock,
-            ),
+            Some(registration) => Self::fan_out(registration, shard, checkpoint, settings, worker, clock),
         }
     }
 
@@ -168,15 +164,23 @@ impl Fetch {
         registration: Registration,
         shard: ShardId,
         checkpoint: &Position,
-        timestamp_ms: Option<i64>,
+        settings: &FetchSettings,
         worker: WorkerReadAhead,
         clock: Clock,
     ) -> Self {
         let waiting = Arc::new(Waiting::new(worker));
         // One more than the bound, so that the subscriber never waits inside a send.
         let (sender, answers) = mpsc::channel(EVENTS_MAX + 1);
-        let place = Place::new(checkpoint, timestamp_ms);
-        let subscriber = fanout::Subscriber::new(registration, shard, place, sender, waiting.clone(), clock);
+        let place = Place::new(checkpoint, settings.timestamp_ms);
+        let subscriber = fanout::Subscriber::new(
+            registration,
+            shard,
+            place,
+            sender,
+            waiting.clone(),
+            clock,
+            settings.subscription_life,
+        );
         Self {
             answers,
             waiting,

@@ -16,6 +16,10 @@ pub const EVENTS_MAX: usize = 32;
 /// A subscription that nobody can take events from is held for so long: long enough for a child that is about as fast
 /// as the shard, short enough not to keep others on the same connection waiting.
 pub const STALL_MAX: Duration = Duration::from_secs(2);
+/// The service ends a subscription after so long.
+pub const LIFE: Duration = Duration::from_secs(300);
+/// A subscription that has not begun after so long is given up. Whoever calls the service gives up earlier, if it can.
+pub const BEGINNING_MAX: Duration = Duration::from_secs(20);
 /// A subscription that says nothing for so long is replaced. The service speaks at least every five to ten seconds.
 pub const SILENCE_MAX: Duration = Duration::from_secs(35);
 /// The service refuses a second subscription of a consumer to a shard for so long after the first.
@@ -35,6 +39,8 @@ const IN_USE_EXPECTED: u32 = 10;
 pub struct Place {
     beginning: Beginning,
     continuation: Option<SequenceNumber>,
+    /// Up to here, what a renewed subscription brings was brought by the one before it.
+    repeated: Option<SequenceNumber>,
 }
 
 impl Place {
@@ -43,7 +49,18 @@ impl Place {
         Self {
             beginning: Beginning::new(checkpoint, timestamp_ms),
             continuation: None,
+            repeated: None,
         }
+    }
+
+    /// Where a subscription may begin while another one still flows: behind the last event so far. `None` before the first.
+    pub fn renewal(&self) -> Option<StartAt> {
+        self.continuation.clone().map(StartAt::After)
+    }
+
+    /// From now on that one is read. What the other one brought in the meantime it brings again, to be dropped.
+    pub fn renewed(&mut self) {
+        self.repeated.clone_from(&self.continuation);
     }
 
     /// Where to subscribe now: behind the last event that was accepted.
@@ -55,10 +72,16 @@ impl Place {
 
     /// Judges an event and moves on behind it. One whose end cannot be believed is refused with the reason; the next
     /// subscription begins before it.
-    pub fn accept(&mut self, event: Event) -> Result<Answer, String> {
+    pub fn accept(&mut self, mut event: Event) -> Result<Answer, String> {
         let is_end = is_end(event.continuation.is_some(), &event.child_shards)?;
-        if event.continuation.is_some() {
+        if let Some(up_to) = &self.repeated {
+            // As the service leaves out what lies up to a continuation where a subscription begins behind it.
+            event.records.retain(|record| record.sequence_number > *up_to);
+        }
+        // Never back, which a renewed subscription would.
+        if event.continuation > self.continuation {
             self.continuation = event.continuation;
+            self.repeated = None;
         }
         let batch = Batch {
             records: event.records,
@@ -84,6 +107,17 @@ impl ReadAhead {
     pub fn may_subscribe(&self, worker_bytes: usize, worker_bytes_max: usize) -> bool {
         self.is_below(EVENTS_MAX / 2, 2) && (self.batches == 0 || worker_bytes < worker_bytes_max)
     }
+}
+
+/// When a subscription that lives for `life` is renewed: so long after its beginning. The next one is opened while it
+/// still flows, so that no record waits for a call to the service. Subscriptions that began together are renewed one by
+/// one. `None`: it ends before the service would take another one.
+// Compat: Java subscribes again when it was ended.
+pub fn renewal(life: Duration, rng: &mut Rng) -> Option<Duration> {
+    let eighty_percent = life * 4 / 5;
+    let fifteen_percent = life * 3 / 20;
+    let after = eighty_percent + Duration::from_millis(rng.below(fifteen_percent.as_millis() as u64 + 1));
+    (after > SUBSCRIPTIONS_APART).then_some(after)
 }
 
 /// How a subscription ended, or did not begin.

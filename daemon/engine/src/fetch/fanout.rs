@@ -4,14 +4,19 @@
 //! Owns the shard's subscription. An event counts as accepted when it waits for the consumer; every further
 //! subscription begins behind the last of those, so that nothing is skipped or repeated, however it ended.
 
+use std::future::pending;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use multilangd_core::fetch::fanout::{Ended, Notice, Place, Rhythm, SILENCE_MAX, STALL_MAX};
+use multilangd_core::fetch::fanout::{
+    BEGINNING_MAX, Ended, Notice, Place, Rhythm, SILENCE_MAX, STALL_MAX, renewal,
+};
 use multilangd_core::fetch::{Answer, Cursor};
 use multilangd_core::ids::ShardId;
+use multilangd_core::stream::StartAt;
 use tokio::sync::mpsc;
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tracing::{debug, error, info, warn};
 
 use super::{Registration, Waiting};
@@ -30,8 +35,44 @@ pub(super) struct Subscriber {
     answers: mpsc::Sender<Answer>,
     waiting: Arc<Waiting>,
     clock: Clock,
+    /// When the service ends a subscription.
+    life: Duration,
     /// When the service last accepted a subscription.
     subscribed_at: Option<Instant>,
+}
+
+type Opening = Pin<Box<dyn Future<Output = Result<Box<dyn Subscription>, StreamError>> + Send>>;
+
+/// The subscription after one that still flows.
+enum Next {
+    /// To be opened then.
+    At(Instant),
+    /// Being opened.
+    Opening(Opening),
+    /// Tried, and failed: the service may have heard it.
+    Tried,
+    /// To be opened when this one has ended.
+    Later,
+}
+
+/// What happened to it.
+enum Turn {
+    Due,
+    Opened(Result<Box<dyn Subscription>, StreamError>),
+}
+
+impl Next {
+    /// Waits for it. Cancel-safe: goes on where it was.
+    async fn turn(&mut self) -> Turn {
+        match self {
+            Self::At(when) => {
+                sleep_until(*when).await;
+                Turn::Due
+            }
+            Self::Opening(opening) => Turn::Opened(opening.await),
+            Self::Tried | Self::Later => pending().await,
+        }
+    }
 }
 
 /// What follows after a subscription.
@@ -50,6 +91,7 @@ impl Subscriber {
         answers: mpsc::Sender<Answer>,
         waiting: Arc<Waiting>,
         clock: Clock,
+        life: Duration,
     ) -> Self {
         Self {
             registration,
@@ -59,6 +101,7 @@ impl Subscriber {
             answers,
             waiting,
             clock,
+            life,
             subscribed_at: None,
         }
     }
@@ -81,12 +124,7 @@ impl Subscriber {
     async fn subscription(&mut self) -> After {
         let consumer = self.registration.arn().await;
         let start = self.place.next(self.clock.epoch_ms());
-        let opened = self
-            .registration
-            .fan_out()
-            .subscribe(&consumer, &self.shard, &start)
-            .await;
-        let subscription = match opened {
+        let subscription = match self.open(&consumer, start.clone()).await {
             Ok(subscription) => subscription,
             Err(error) => return self.failed(error, Ended::InUse, &consumer).await,
         };
@@ -96,7 +134,7 @@ impl Subscriber {
             debug!(shard = %self.shard, from = ?start, "subscribed again");
         }
         self.subscribed_at = Some(self.clock.now());
-        match self.take_events(subscription).await {
+        match self.take_events(subscription, &consumer).await {
             Ok(After::Done) => After::Done,
             Ok(After::Again(ended)) => {
                 if self.rhythm.ended(ended) == Notice::Failing {
@@ -108,13 +146,76 @@ impl Subscriber {
         }
     }
 
-    async fn take_events(&mut self, mut subscription: Box<dyn Subscription>) -> Result<After, StreamError> {
+    /// Asks the service for a subscription. A promise of its own, so that another one can be read in the meantime.
+    fn open(&self, consumer: &Arc<str>, start: StartAt) -> Opening {
+        let (registration, consumer, shard) =
+            (self.registration.clone(), consumer.clone(), self.shard.clone());
+        Box::pin(async move {
+            let opening = registration.fan_out().subscribe(&consumer, &shard, &start);
+            timeout(BEGINNING_MAX, opening).await.unwrap_or_else(|_| {
+                Err(StreamError::Unavailable(
+                    "the subscription did not begin in time".into(),
+                ))
+            })
+        })
+    }
+
+    /// When the one that just began is to be renewed.
+    fn next(&self) -> Next {
+        match self.clock.chance(|rng| renewal(self.life, rng)) {
+            Some(after) => Next::At(self.clock.now() + after),
+            None => Next::Later,
+        }
+    }
+
+    /// Reads a subscription, and those that renew it, until one ends.
+    async fn take_events(
+        &mut self,
+        mut subscription: Box<dyn Subscription>,
+        consumer: &Arc<str>,
+    ) -> Result<After, StreamError> {
+        let mut next = self.next();
         loop {
-            let Ok(event) = timeout(SILENCE_MAX, subscription.next()).await else {
-                return Ok(After::Again(Ended::Silent));
+            let event = tokio::select! {
+                biased;
+                turn = next.turn() => {
+                    next = match turn {
+                        Turn::Due => match self.place.renewal() {
+                            Some(start) => Next::Opening(self.open(consumer, start)),
+                            None => Next::Later,
+                        },
+                        Turn::Opened(Ok(renewed)) => {
+                            subscription = renewed;
+                            self.renewed()
+                        }
+                        Turn::Opened(Err(error)) => {
+                            debug!(shard = %self.shard, %error, "the subscription is not renewed before it ends");
+                            Next::Tried
+                        }
+                    };
+                    continue;
+                }
+                event = timeout(SILENCE_MAX, subscription.next()) => event,
             };
-            let Some(event) = event? else {
-                return Ok(After::Again(Ended::Completed));
+            let event = match event {
+                Ok(Ok(Some(event))) => event,
+                over => {
+                    if let Next::Opening(opening) = &mut next {
+                        if let Ok(renewed) = opening.await {
+                            subscription = renewed;
+                            next = self.renewed();
+                            continue;
+                        }
+                        next = Next::Tried;
+                    }
+                    return match (over, next) {
+                        (Err(_), _) => Ok(After::Again(Ended::Silent)),
+                        // By ourselves, although we were not told.
+                        (Ok(Err(StreamError::NotActive(_))), Next::Tried) => Ok(After::Again(Ended::InUse)),
+                        (Ok(Err(error)), _) => Err(error),
+                        (Ok(Ok(_)), _) => Ok(After::Again(Ended::Completed)),
+                    };
+                }
             };
             let answer = self
                 .place
@@ -138,6 +239,15 @@ impl Subscriber {
                 return Ok(After::Again(Ended::Stalled));
             }
         }
+    }
+
+    /// Another subscription goes on, in the place of the one that was read.
+    fn renewed(&mut self) -> Next {
+        debug!(shard = %self.shard, "the subscription is renewed");
+        self.place.renewed();
+        self.rhythm.ended(Ended::Completed);
+        self.subscribed_at = Some(self.clock.now());
+        self.next()
     }
 
     /// An empty event that would wait behind others: a quiet shard with a slow child fills no queue.

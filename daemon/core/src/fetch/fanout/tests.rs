@@ -1,7 +1,7 @@
 use super::*;
 use crate::fetch::{READ_AHEAD_BYTES_MAX, READ_AHEAD_RECORDS_MAX};
 use crate::ids::HashRange;
-use crate::stream::ChildShard;
+use crate::stream::{ChildShard, StreamRecord};
 
 fn number(text: &str) -> SequenceNumber {
     SequenceNumber::parse(text).unwrap()
@@ -20,6 +20,15 @@ fn event(continuation: Option<&str>, children: &[&str]) -> Event {
                 hash_range: HashRange::ALL,
             })
             .collect(),
+    }
+}
+
+fn record(text: &str) -> StreamRecord {
+    StreamRecord {
+        sequence_number: number(text),
+        partition_key: "k".into(),
+        data: Default::default(),
+        approximate_arrival_ms: None,
     }
 }
 
@@ -50,6 +59,45 @@ fn a_subscription_at_the_tip_that_is_lost_before_its_first_event_skips_nothing()
 #[test]
 fn a_finished_shard_is_subscribed_to_at_its_tip() {
     assert_eq!(Place::new(&Position::ShardEnd, None).next(1), StartAt::Latest);
+}
+
+#[test]
+fn what_a_renewed_subscription_brings_again_is_dropped_and_the_place_never_goes_back() {
+    let with = |records: &[&str], continuation: &str| Event {
+        records: records.iter().map(|it| record(it)).collect(),
+        ..event(Some(continuation), &[])
+    };
+    let numbers = |answer: Result<Answer, String>| match answer {
+        Ok(Answer::More(batch)) => batch
+            .records
+            .iter()
+            .map(|record| record.sequence_number.as_str().to_owned())
+            .collect::<Vec<_>>(),
+        other => panic!("{other:?}"),
+    };
+    let mut place = Place::new(&Position::TrimHorizon, None);
+    assert_eq!(place.renewal(), None, "nothing to begin behind");
+    assert_eq!(numbers(place.accept(with(&["5"], "5"))), ["5"]);
+    assert_eq!(place.renewal(), Some(StartAt::After(number("5"))));
+    // It is asked for, and in the meantime:
+    assert_eq!(numbers(place.accept(with(&["7", "10"], "11"))), ["7", "10"]);
+    place.renewed();
+    assert!(numbers(place.accept(with(&["7"], "8"))).is_empty());
+    assert_eq!(place.next(1), StartAt::After(number("11")));
+    assert_eq!(numbers(place.accept(with(&["10", "12"], "12"))), ["12"]);
+    assert_eq!(place.next(1), StartAt::After(number("12")));
+}
+
+#[test]
+fn renewals_are_spread_over_the_last_fifth_of_a_life_and_never_too_early_for_the_service() {
+    let mut rng = Rng::new(1);
+    let mut all: Vec<u64> = (0..1000)
+        .map(|_| renewal(LIFE, &mut rng).unwrap().as_secs())
+        .collect();
+    all.sort_unstable();
+    assert!(all[0] >= 240 && all[999] <= 285, "{all:?}");
+    assert!(all[100] < 250 && all[900] > 275, "{all:?}");
+    assert_eq!(renewal(secs(5), &mut rng), None);
 }
 
 #[test]

@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::sync::Mutex;
 
 use async_trait::async_trait;
+use multilangd_core::fetch::fanout::LIFE;
 use multilangd_core::ids::{HashRange, Position, SequenceNumber};
 use multilangd_core::stream::{
     Batch, ChildShard, Event, ShardIterator, StartAt, StreamConsumer, StreamRecord,
@@ -18,6 +19,10 @@ enum Script {
     Refused(StreamError),
     /// These events, then this end.
     Events(Vec<Event>, End),
+    /// The service answers only after so many seconds.
+    Slow(u64, End),
+    /// No answer, ever.
+    NoAnswer,
 }
 
 enum End {
@@ -25,6 +30,8 @@ enum End {
     Error(StreamError),
     /// Nothing, for ever.
     Silence,
+    /// A record is put every ten seconds, and pushed at once: number 1 at second 10, 2 at 20. At this second the end comes.
+    Flow(u64, Box<End>),
 }
 
 #[derive(Default)]
@@ -59,16 +66,35 @@ impl FanOut for World {
     ) -> Result<Box<dyn Subscription>, StreamError> {
         let began = self.began.lock().unwrap().expect("begun");
         let seconds = began.elapsed().as_secs();
+        let read = match start {
+            StartAt::After(number) => number.as_str().parse().unwrap(),
+            _ => 0,
+        };
         self.subscribed.lock().unwrap().push((seconds, start.clone()));
-        match self.scripts.lock().unwrap().pop_front() {
+        let script = self.scripts.lock().unwrap().pop_front();
+        match script {
             Some(Script::Refused(error)) => Err(error),
             Some(Script::Events(events, end)) => Ok(Box::new(Scripted {
                 events: events.into(),
                 end,
+                read,
+                began,
             })),
+            Some(Script::Slow(seconds, end)) => {
+                sleep(Duration::from_secs(seconds)).await;
+                Ok(Box::new(Scripted {
+                    events: VecDeque::new(),
+                    end,
+                    read,
+                    began,
+                }))
+            }
+            Some(Script::NoAnswer) => pending().await,
             None => Ok(Box::new(Scripted {
                 events: VecDeque::new(),
                 end: End::Silence,
+                read,
+                began,
             })),
         }
     }
@@ -77,6 +103,9 @@ impl FanOut for World {
 struct Scripted {
     events: VecDeque<Event>,
     end: End,
+    /// The last record of a flow that this subscription has brought.
+    read: u64,
+    began: Instant,
 }
 
 #[async_trait]
@@ -85,10 +114,23 @@ impl Subscription for Scripted {
         if let Some(event) = self.events.pop_front() {
             return Ok(Some(event));
         }
-        match std::mem::replace(&mut self.end, End::Silence) {
+        if let End::Flow(until, _) = self.end {
+            let next = (self.read + 1) * 10;
+            sleep_until(self.began + Duration::from_secs(next.min(until))).await;
+            if next <= until {
+                self.read += 1;
+                return Ok(Some(event(&self.read.to_string())));
+            }
+        }
+        let mut end = std::mem::replace(&mut self.end, End::Silence);
+        if let End::Flow(_, then) = end {
+            end = *then;
+        }
+        match end {
             End::Completed => Ok(None),
             End::Error(error) => Err(error),
-            End::Silence => std::future::pending().await,
+            End::Silence => pending().await,
+            End::Flow(..) => unreachable!("a flow ends in something else"),
         }
     }
 }
@@ -162,6 +204,11 @@ fn last_event() -> Event {
 }
 
 fn read(world: &Arc<World>, wanted: WantedConsumer) -> Fetch {
+    read_for(world, wanted, LIFE)
+}
+
+/// A world where subscriptions live for so long.
+fn read_for(world: &Arc<World>, wanted: WantedConsumer, life: Duration) -> Fetch {
     *world.began.lock().unwrap() = Some(Instant::now());
     let clock = Clock::simulated(1_000_000, 7);
     let registration = Registration::new(
@@ -181,6 +228,7 @@ fn read(world: &Arc<World>, wanted: WantedConsumer) -> Fetch {
         sender,
         waiting.clone(),
         clock,
+        life,
     );
     Fetch {
         answers,
@@ -228,6 +276,14 @@ fn after(text: &str) -> StartAt {
     StartAt::After(number(text))
 }
 
+fn flow_until(second: u64, then: End) -> End {
+    End::Flow(second, Box::new(then))
+}
+
+fn numbers(range: std::ops::RangeInclusive<u64>) -> Vec<String> {
+    range.map(|number| number.to_string()).collect()
+}
+
 fn in_use() -> StreamError {
     StreamError::NotActive("in use".into())
 }
@@ -267,6 +323,79 @@ async fn a_subscription_that_says_nothing_for_35_seconds_is_replaced() {
         *world.subscribed.lock().unwrap(),
         [(0, StartAt::TrimHorizon), (35, after("1"))]
     );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_subscription_is_renewed_while_it_flows_without_a_gap_or_a_repeat() {
+    // The second one is slow to begin: the first brings a record or two that the second brings again.
+    let world = world([
+        Script::Events(vec![], flow_until(300, End::Completed)),
+        Script::Slow(14, flow_until(600, End::Completed)),
+        Script::Events(vec![], flow_until(900, End::Completed)),
+    ]);
+    let mut fetch = read(&world, given());
+    assert_eq!(come(&mut fetch, 70).await, numbers(1..=70));
+    let subscribed = world.subscribed.lock().unwrap().clone();
+    for (pair, slow) in subscribed.windows(2).zip([0, 14]) {
+        let lived = pair[1].0 - pair[0].0 - slow;
+        assert!((240..=285).contains(&lived), "{subscribed:?}");
+        assert_eq!(pair[1].1, after(&(pair[1].0 / 10).to_string()));
+    }
+    assert_eq!(subscribed.len(), 3);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_subscription_that_ends_while_it_is_renewed_is_followed_by_that_one() {
+    for end in [End::Completed, End::Error(in_use())] {
+        let world = world([
+            Script::Events(vec![], flow_until(96, end)),
+            Script::Slow(19, flow_until(900, End::Completed)),
+            Script::Events(vec![], flow_until(900, End::Completed)),
+        ]);
+        let mut fetch = read_for(&world, given(), Duration::from_secs(100));
+        assert_eq!(come(&mut fetch, 20).await, numbers(1..=20));
+        let subscribed = world.subscribed.lock().unwrap().clone();
+        assert!((80..=95).contains(&subscribed[1].0), "{subscribed:?}");
+        assert!(
+            subscribed.get(2).is_none_or(|third| third.0 >= 175),
+            "{subscribed:?}"
+        );
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_renewal_that_fails_costs_nothing() {
+    let world = world([
+        Script::Events(vec![], flow_until(300, End::Completed)),
+        Script::Refused(StreamError::Throttled("slow".into())),
+        Script::Events(vec![], flow_until(900, End::Completed)),
+    ]);
+    let mut fetch = read(&world, given());
+    assert_eq!(come(&mut fetch, 50).await, numbers(1..=50));
+    let again = world.subscribed.lock().unwrap()[2].clone();
+    assert_eq!(again, (300, after("30")), "at once, when the first one ended");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_renewal_whose_answer_was_lost_is_not_taken_for_another_worker() {
+    let world = world([
+        Script::Events(vec![], flow_until(295, End::Error(in_use()))),
+        Script::Refused(StreamError::Unavailable("no answer".into())),
+        Script::Events(vec![], flow_until(900, End::Completed)),
+    ]);
+    let mut fetch = read(&world, given());
+    assert_eq!(come(&mut fetch, 50).await, numbers(1..=50));
+    let again = world.subscribed.lock().unwrap()[2].clone();
+    assert!((295..=297).contains(&again.0), "{again:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_subscription_that_never_begins_is_given_up() {
+    let world = world([Script::NoAnswer, Script::Events(vec![event("1")], End::Silence)]);
+    let mut fetch = read(&world, given());
+    assert_eq!(come(&mut fetch, 1).await, ["1"]);
+    let again = world.subscribed.lock().unwrap()[1].0;
+    assert!((20..=21).contains(&again), "after {again} s");
 }
 
 #[tokio::test(start_paused = true)]
