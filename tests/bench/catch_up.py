@@ -29,22 +29,30 @@ def run(world, options):
     kinesis, table = world.local("--data", data, "--limits", "aws"), world.table()
     for who in options.contenders("multilangd", "Java"):
         for _ in range(1 if who == "Java" else options.runs):
-            counts = world.counts()
-            process = world.contender(who, kinesis, table, counts, idleTimeBetweenReadsInMillis=1500)
-
-            def all_read():
-                check(process.running(), f"{process.name} ended:\n{process.tail()}")
-                return counts.sum() >= count
-
-            wait_for(f"{count} records from {process.name}", LIMIT_S, all_read)
-            (child,) = counts.children()
-            seconds = (child["last_ns"] - child["first_ns"]) / 1e9
-            check(child["records"] == count, f"{process.name} delivered {child['records']} records of {count}")
-            took.runs.setdefault(who, []).append(seconds)
-            rate.runs.setdefault(who, []).append(count * BYTES / 1e6 / seconds)
-            world.say(f"{who}: {seconds:.1f} s")
-            world.end(process)
+            with world.forgiving(who):
+                seconds = once(world, who, kinesis, table, count)
+                took.runs.setdefault(who, []).append(seconds)
+                rate.runs.setdefault(who, []).append(count * BYTES / 1e6 / seconds)
+                world.say(f"{who}: {seconds:.1f} s")
     return [took, rate]
+
+
+def once(world, who, kinesis, table, count):
+    """Seconds from the first batch to the last record."""
+    counts = world.counts()
+    process = world.contender(who, kinesis, table, counts, idleTimeBetweenReadsInMillis=1500)
+
+    def all_read():
+        check(process.running(), f"{process.name} ended:\n{process.tail()}")
+        return counts.sum() >= count
+
+    try:
+        wait_for(f"{count} records from {process.name}", LIMIT_S, all_read)
+        (child,) = counts.children()
+        check(child["records"] == count, f"{process.name} delivered {child['records']} records of {count}")
+        return (child["last_ns"] - child["first_ns"]) / 1e9
+    finally:
+        world.end(process)
 
 
 def fill(world, data, count):

@@ -21,30 +21,38 @@ def run(world, options):
     table = world.table()
     for who in options.contenders("multilangd", "Java"):
         for _ in range(1 if who == "Java" else options.runs):
-            kinesis = world.synthetic(shards=1 + MORE, listed=1, bytes=100, records=10_000, rate=100)
-            counts = world.counts()
-            process = world.contender(who, kinesis, table, counts)
-            world.wait_for_records(process, counts)
-            time.sleep(5)  # it has settled
-            (first,) = counts.children()
-            counts.forget_gaps()
-            time.sleep(QUIET_S)
-            before.runs.setdefault(who, []).append(gap_ms(counts, first))
-            add_leases(table, process.application)
-            added_ns = time.time_ns()
-            counts.forget_gaps()
-
-            def all_read():
-                return sum(child["batches"] > 0 for child in counts.children()) == 1 + MORE
-
-            wait_for("a batch of every shard", 240, all_read)
-            time.sleep(AFTER_S)
-            during.runs.setdefault(who, []).append(gap_ms(counts, first))
-            until.runs.setdefault(who, []).append((max(child["first_ns"] for child in counts.children()) - added_ns) / 1e9)
-            world.say(f"{who}: {before.runs[who][-1]:.0f} ms before, {during.runs[who][-1]:.0f} ms meanwhile, {until.runs[who][-1]:.1f} s")
-            world.end(process)
-            world.end(kinesis)
+            with world.forgiving(who):
+                for figure, value in zip((before, during, until), once(world, who, table)):
+                    figure.runs.setdefault(who, []).append(value)
+                world.say(f"{who}: {before.runs[who][-1]:.0f} ms before, {during.runs[who][-1]:.0f} ms meanwhile, {until.runs[who][-1]:.1f} s")
     return [before, during, until]
+
+
+def once(world, who, table):
+    """The longest gap before, the longest one meanwhile (ms), and the seconds until all read."""
+    kinesis = world.synthetic(shards=1 + MORE, listed=1, bytes=100, records=10_000, rate=100)
+    counts = world.counts()
+    process = world.contender(who, kinesis, table, counts)
+    try:
+        world.wait_for_records(process, counts)
+        time.sleep(5)  # it has settled
+        (first,) = counts.children()
+        counts.forget_gaps()
+        time.sleep(QUIET_S)
+        before = gap_ms(counts, first)
+        add_leases(table, process.application)
+        added_ns = time.time_ns()
+        counts.forget_gaps()
+
+        def all_read():
+            return sum(child["batches"] > 0 for child in counts.children()) >= 1 + MORE
+
+        wait_for("a batch of every shard", 240, all_read)
+        time.sleep(AFTER_S)
+        return before, gap_ms(counts, first), (max(child["first_ns"] for child in counts.children()) - added_ns) / 1e9
+    finally:
+        world.end(process)
+        world.end(kinesis)
 
 
 def gap_ms(counts, of):
