@@ -215,6 +215,29 @@ async fn a_long_backlog_comes_in_events_of_about_a_mebibyte_without_a_gap() {
     assert_eq!(seen, [2, 2, 2, 2, 2]);
 }
 
+#[tokio::test(start_paused = true)]
+async fn with_the_services_limits_a_subscription_gets_two_mebibytes_a_second() {
+    let limited = Manners {
+        limits: Limits::Aws,
+        ..manners()
+    };
+    let (world, mut events) = subscribed(limited, json!({"Type": "TRIM_HORIZON"}));
+    let text = "x".repeat(400_000);
+    for _ in 0..10 {
+        world.put("k", &text);
+        world.pass_ms(1_000);
+    }
+    greeted(&mut events).await;
+    // Two records each. The third goes 303 kB beyond what a second allows: to be waited for 145 ms.
+    for _ in 0..3 {
+        assert_eq!(texts(&event(&mut events).await).len(), 2);
+    }
+    world.pass_ms(144);
+    assert!(timeout(SOON, events.next()).await.is_err(), "too early");
+    world.pass_ms(1);
+    assert_eq!(texts(&event(&mut events).await).len(), 2);
+}
+
 #[tokio::test]
 async fn what_does_not_exist_cannot_be_subscribed_to() {
     let (world, _events) = subscribed(manners(), json!({"Type": "LATEST"}));
