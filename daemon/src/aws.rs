@@ -13,4 +13,5 @@ mod http;
 pub mod kinesis;
 pub mod lanes;
 pub mod trust;
+mod unread;
 mod values;

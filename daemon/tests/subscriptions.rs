@@ -134,7 +134,7 @@ async fn subscriptions_are_renewed_while_they_flow_and_every_record_comes_once()
             let texts = batch
                 .records
                 .iter()
-                .map(|record| String::from_utf8_lossy(&record.data).into_owned());
+                .map(|record| String::from_utf8_lossy(&record.data.decoded()).into_owned());
             came.extend(texts);
         }
     }
@@ -291,7 +291,7 @@ async fn fan_out(stream: &str, front: &Front, trust: Trust, pings: Pings) -> (Ki
 async fn read_event(subscription: &mut dyn Subscription) -> usize {
     let event = timeout(PATIENCE, subscription.next()).await.expect("an event");
     let event = event.unwrap().expect("it goes on");
-    event.records.iter().map(|record| record.data.len()).sum()
+    event.records.data_bytes()
 }
 
 async fn read(subscription: &mut dyn Subscription, bytes: usize) -> usize {

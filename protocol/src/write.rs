@@ -8,13 +8,45 @@
 //!
 //! Compat: the line ends with `\n` on every system; Java uses the system's own separator.
 
+use std::borrow::Cow;
+
 use crate::messages::CheckpointRequest;
+
+/// A payload, as its owner has it. Equal is what decodes to the same bytes.
+#[derive(Clone, Copy, Debug)]
+pub enum Payload<'a> {
+    /// The bytes themselves.
+    Bytes(&'a [u8]),
+    /// The line's own form: base64 of the standard alphabet, with padding. Whoever makes one has checked it.
+    Base64(&'a [u8]),
+}
+
+impl<'a> Payload<'a> {
+    /// The bytes.
+    pub fn decoded(self) -> Cow<'a, [u8]> {
+        match self {
+            Self::Bytes(bytes) => bytes.into(),
+            Self::Base64(text) => base64_simd::STANDARD
+                .decode_to_vec(text)
+                .unwrap_or_default() // was checked
+                .into(),
+        }
+    }
+}
+
+impl PartialEq for Payload<'_> {
+    fn eq(&self, other: &Self) -> bool {
+        self.decoded() == other.decoded()
+    }
+}
+
+impl Eq for Payload<'_> {}
 
 /// One record of a `processRecords` message, borrowed from whoever owns it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RecordLine<'a> {
     /// The payload.
-    pub data: &'a [u8],
+    pub data: Payload<'a>,
     /// The partition key.
     pub partition_key: &'a str,
     /// The sequence number of the stream record that carried it.
@@ -36,33 +68,37 @@ pub fn initialize(out: &mut Vec<u8>, shard_id: &str, sequence_number: &str, sub_
     out.extend_from_slice(b"}\n");
 }
 
-/// `processRecords`: a batch, each payload encoded straight into the buffer.
-///
-/// The records are walked twice: once for the size, so that the buffer grows at most once.
-pub fn process_records<'a, I>(out: &mut Vec<u8>, records: I, millis_behind_latest: Option<i64>)
-where
-    I: Iterator<Item = RecordLine<'a>> + Clone,
-{
+/// The most that a record of these sizes takes in a line, but for escapes in its partition key.
+pub fn record_bytes_max(
+    data_bytes: usize,
+    partition_key_bytes: usize,
+    sequence_number_digits: usize,
+) -> usize {
     /// The keys and punctuation of a record, with room for its numbers and a few escapes.
-    const RECORD_OVERHEAD_BYTES: usize = 192;
-    let size: usize = records
-        .clone()
-        .map(|record| {
-            record.data.len().div_ceil(3) * 4
-                + record.partition_key.len()
-                + record.sequence_number.len()
-                + RECORD_OVERHEAD_BYTES
-        })
-        .sum();
-    out.reserve(size + RECORD_OVERHEAD_BYTES);
+    const OVERHEAD_BYTES: usize = 192;
+    data_bytes.div_ceil(3) * 4 + partition_key_bytes + sequence_number_digits + OVERHEAD_BYTES
+}
+
+/// `processRecords`: a batch, each payload copied or encoded straight into the buffer. `records_bytes_max` is the sum of
+/// [`record_bytes_max`], so that the buffer grows at most once.
+pub fn process_records<'a>(
+    out: &mut Vec<u8>,
+    records_bytes_max: usize,
+    records: impl IntoIterator<Item = RecordLine<'a>>,
+    millis_behind_latest: Option<i64>,
+) {
+    const FRAME_BYTES_MAX: usize = 128;
+    out.reserve(records_bytes_max + FRAME_BYTES_MAX);
 
     out.extend_from_slice(br#"{"action":"processRecords","records":["#);
-    for (index, record) in records.enumerate() {
-        if index > 0 {
-            out.push(b',');
+    let mut begin: &[u8] = br#"{"data":""#;
+    for record in records {
+        out.extend_from_slice(begin);
+        begin = br#",{"data":""#;
+        match record.data {
+            Payload::Bytes(bytes) => base64_simd::STANDARD.encode_append(bytes, out),
+            Payload::Base64(text) => out.extend_from_slice(text),
         }
-        out.extend_from_slice(br#"{"data":""#);
-        base64_simd::STANDARD.encode_append(record.data, out);
         out.extend_from_slice(br#"","partitionKey":"#);
         string(out, record.partition_key);
         out.extend_from_slice(br#","sequenceNumber":"#);
@@ -142,20 +178,36 @@ fn unsigned(out: &mut Vec<u8>, mut number: u64) {
 fn string(out: &mut Vec<u8>, text: &str) {
     out.push(b'"');
     let mut rest = text;
-    while let Some(at) = rest.bytes().position(needs_escape) {
-        out.extend_from_slice(&rest.as_bytes()[..at]);
-        let mut chars = rest[at..].chars();
-        if let Some(character) = chars.next() {
-            escape(out, character);
-        }
+    loop {
+        let (plain, special) = rest.split_at(plain_bytes(rest.as_bytes()));
+        out.extend_from_slice(plain.as_bytes());
+        let mut chars = special.chars();
+        let Some(character) = chars.next() else { break };
+        escape(out, character);
         rest = chars.as_str();
     }
-    out.extend_from_slice(rest.as_bytes());
     out.push(b'"');
 }
 
-fn needs_escape(byte: u8) -> bool {
-    byte < 0x20 || byte == b'"' || byte == b'\\' || byte >= 0x80
+/// How many bytes, from the beginning, mean themselves inside a JSON string and are ASCII: up to the first quote,
+/// backslash, control character or byte above 0x7F. Looks at eight bytes at a time.
+pub fn plain_bytes(text: &[u8]) -> usize {
+    const ONES: u64 = u64::from_ne_bytes([1; 8]);
+    const HIGH: u64 = ONES << 7;
+    let (words, rest) = text.as_chunks::<8>();
+    for (index, word) in words.iter().enumerate() {
+        let word = u64::from_le_bytes(*word);
+        // The high bit of a byte that is below `limit`. Above one such byte there may be false ones: the lowest counts.
+        let below = |word: u64, limit: u64| word.wrapping_sub(ONES * limit) & !word;
+        let quote = below(word ^ (ONES * u64::from(b'"')), 1);
+        let backslash = below(word ^ (ONES * u64::from(b'\\')), 1);
+        let special = (word | below(word, 0x20) | quote | backslash) & HIGH;
+        if special != 0 {
+            return index * 8 + (special.trailing_zeros() / 8) as usize;
+        }
+    }
+    let is_special = |byte: &u8| !(0x20..0x80).contains(byte) || *byte == b'"' || *byte == b'\\';
+    words.len() * 8 + rest.iter().position(is_special).unwrap_or(rest.len())
 }
 
 fn escape(out: &mut Vec<u8>, character: char) {

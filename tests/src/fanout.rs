@@ -123,8 +123,8 @@ impl Subscription for Pushing {
             };
             let batch = self.stream.get_records(&iterator, EVENT_RECORDS_MAX).await?;
             self.iterator = batch.next_iterator.clone();
-            if let Some(record) = batch.records.last() {
-                self.behind = Some(record.sequence_number.clone());
+            if let Some(number) = batch.records.last_sequence_number() {
+                self.behind = Some(number);
             }
             let is_end = batch.next_iterator.is_none();
             if batch.records.is_empty() && !is_end {

@@ -90,6 +90,7 @@ fn varint(out: &mut Vec<u8>, mut value: u64) {
 mod tests {
     use multilangd_core::deaggregate::{Deaggregated, deaggregate};
     use multilangd_core::ids::SequenceNumber;
+    use multilangd_core::records::Records;
     use multilangd_core::stream::StreamRecord;
 
     use super::*;
@@ -106,11 +107,19 @@ mod tests {
             data: aggregate.data(),
             approximate_arrival_ms: None,
         };
-        let mut out = Vec::new();
-        assert_eq!(deaggregate(carrier, None, &mut out), Deaggregated::Opened(3));
-        let shown: Vec<String> = out
+        let mut records: Records = [carrier].into_iter().collect();
+        deaggregate(&mut records, None, |became, _| {
+            assert_eq!(became, Deaggregated::Opened(3));
+        });
+        let shown: Vec<String> = records
             .iter()
-            .map(|r| format!("{} {}", r.partition_key, String::from_utf8_lossy(&r.data)))
+            .map(|r| {
+                format!(
+                    "{} {}",
+                    r.partition_key,
+                    String::from_utf8_lossy(&r.data.decoded())
+                )
+            })
             .collect();
         assert_eq!(shown, ["a 1", "b 2", "a 3"]);
     }

@@ -3,7 +3,7 @@
 
 use crate::ids::{Position, ShardId};
 use crate::leases::Lease;
-use crate::stream::UserRecord;
+use crate::records::Records;
 
 /// Why a consumer has to stop. A later variant overrides an earlier one, never the other way round
 /// (`consuming.md 5.3`).
@@ -20,23 +20,15 @@ pub enum Ending {
 
 /// Takes out the records that are checkpointed already. A reader starts *at* a checkpoint, and a checkpoint may lie
 /// inside an aggregate (`consuming.md 5.5`).
-pub fn drop_checkpointed(records: &mut Vec<UserRecord>, last: &Position) {
+pub fn drop_checkpointed(records: &mut Records, last: &Position) {
     // Within a batch positions rise, so that only its beginning has to be looked at.
-    let done = records
-        .iter()
-        .take_while(|record| match last {
-            #[cfg(planted)]
-            Position::At(number, sub) if crate::planted::is_planted(crate::planted::Bug::FilterStrictly) => {
-                (&record.sequence_number, record.sub_sequence_number) < (number, *sub)
-            }
-            Position::At(number, sub) => {
-                (&record.sequence_number, record.sub_sequence_number) <= (number, *sub)
-            }
-            Position::AtTimestamp | Position::TrimHorizon | Position::Latest => false,
-            Position::ShardEnd => true,
-        })
-        .count();
-    records.drain(..done);
+    records.drop_first_while(|position| {
+        #[cfg(planted)]
+        if crate::planted::is_planted(crate::planted::Bug::FilterStrictly) {
+            return position < last;
+        }
+        position <= last
+    });
 }
 
 /// The parents that still keep a shard waiting: those whose lease exists and is not finished
@@ -55,26 +47,38 @@ pub fn unfinished_parents<'a>(parents: impl IntoIterator<Item = &'a Lease>) -> V
 
 #[cfg(test)]
 mod tests {
+    use md5::{Digest as _, Md5};
+
     use super::*;
+    use crate::deaggregate::deaggregate;
     use crate::ids::SequenceNumber;
+    use crate::records::AGGREGATE_MAGIC;
+    use crate::stream::StreamRecord;
 
-    fn record(number: &str, sub: u64) -> UserRecord {
-        UserRecord {
-            sequence_number: SequenceNumber::parse(number).unwrap(),
-            sub_sequence_number: sub,
-            partition_key: "k".into(),
-            data: bytes::Bytes::new(),
-            approximate_arrival_ms: None,
-        }
-    }
-
+    /// Three records of the stream; the second is an aggregate of two.
     fn left(last: &str, sub: u64) -> Vec<(String, u64)> {
-        let mut records = vec![record("9", 0), record("10", 0), record("10", 1), record("11", 0)];
+        let mut records: Records = ["9", "10", "11"].into_iter().map(record).collect();
+        deaggregate(&mut records, None, |_, _| {});
         drop_checkpointed(&mut records, &Position::parse(last, sub).unwrap());
         records
             .iter()
-            .map(|r| (r.sequence_number.to_string(), r.sub_sequence_number))
+            .map(|line| (line.sequence_number.to_owned(), line.sub_sequence_number))
             .collect()
+    }
+
+    fn record(number: &str) -> StreamRecord {
+        /// Two records with the key `k`, `1` and `2`.
+        const MESSAGE: &[u8] = b"\x0a\x01k\x1a\x05\x08\x00\x1a\x011\x1a\x05\x08\x00\x1a\x012";
+        let data = match number {
+            "10" => [&AGGREGATE_MAGIC[..], MESSAGE, &Md5::digest(MESSAGE)].concat(),
+            _ => Vec::new(),
+        };
+        StreamRecord {
+            sequence_number: SequenceNumber::parse(number).unwrap(),
+            partition_key: "k".into(),
+            data: data.into(),
+            approximate_arrival_ms: None,
+        }
     }
 
     #[test]

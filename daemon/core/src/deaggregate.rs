@@ -1,19 +1,19 @@
 //! Which user records are inside a record of the stream: KPL aggregates are opened (`consuming.md 4`).
 //!
-//! Owns the decision what is an aggregate and which of its records belong to the shard. Never copies a payload:
-//! a user record's data is a part of its carrier's. Java's class is `AggregatorUtil`.
+//! Owns the decision what is an aggregate and which of its records belong to the shard. Costs nothing where nothing
+//! begins like an aggregate; what is inside one stays where it is in its carrier's payload. Java's class is
+//! `AggregatorUtil`.
 
 mod wire;
 
-use bytes::Bytes;
+use std::borrow::Cow;
+
 use md5::{Digest as _, Md5};
 
 use crate::ids::HashRange;
-use crate::stream::{StreamRecord, UserRecord};
+use crate::records::{AGGREGATE_MAGIC, Entry, Form, Records, Span};
 
-/// What an aggregate begins with.
-const MAGIC: [u8; 4] = [0xF3, 0x89, 0x9A, 0xC2];
-/// It ends with the MD5 of what is between.
+/// An aggregate ends with the MD5 of what is between.
 const DIGEST_BYTES: usize = 16;
 
 /// What became of one record of the stream.
@@ -46,57 +46,106 @@ pub enum Flaw {
     BadExplicitHashKey(usize),
 }
 
-/// Appends the user records inside `record` to `out`. `range` is what the shard covers; `None`: unknown, take all.
+/// Opens the aggregates among `records`: their user records take their place. `range` is what the shard covers; `None`:
+/// unknown, take all. `tell` hears what became of each record that could be an aggregate, and its sequence number.
 pub fn deaggregate(
-    record: StreamRecord,
+    records: &mut Records,
     range: Option<HashRange>,
-    out: &mut Vec<UserRecord>,
-) -> Deaggregated {
-    let Some(message) = message(&record.data) else {
-        out.push(whole(record));
-        return Deaggregated::Plain;
-    };
-    let Ok(aggregate) = wire::aggregate(message) else {
-        out.push(whole(record));
-        return Deaggregated::Plain;
-    };
-    let before = out.len();
-    match open(&record, &aggregate, range.unwrap_or(HashRange::ALL), out) {
-        Ok(true) => Deaggregated::Opened(out.len() - before),
-        Ok(false) => {
-            out.truncate(before);
-            Deaggregated::Misplaced
+    mut tell: impl FnMut(Deaggregated, &str),
+) {
+    if !records.has_suspects() {
+        return;
+    }
+    let mut opened = Vec::new();
+    for entry in records.take_entries() {
+        if !entry.is_suspect {
+            records.add(entry);
+            continue;
         }
-        Err(flaw) => {
-            // Compat: Java 8 keeps what came before the flaw and loses the rest; Java 11 and later stop the worker,
-            // again after every restart. We deliver the carrier, as for anything else that is no good aggregate.
-            out.truncate(before);
-            out.push(whole(record));
-            Deaggregated::Broken(flaw)
-        }
+        let data = records.payload(&entry).decoded().into_owned();
+        opened.clear();
+        let became = match open(
+            records.end(),
+            &entry,
+            &data,
+            range.unwrap_or(HashRange::ALL),
+            &mut opened,
+        ) {
+            Ok(None) => {
+                records.add(plain(entry));
+                Deaggregated::Plain
+            }
+            Ok(Some(Opened::Misplaced)) => Deaggregated::Misplaced,
+            Ok(Some(Opened::Inside { texts })) => {
+                records.keep(&data);
+                records.keep(texts.as_bytes());
+                opened.iter().for_each(|user| records.add(*user));
+                Deaggregated::Opened(opened.len())
+            }
+            Err(flaw) => {
+                // Compat: Java 8 keeps what came before the flaw and loses the rest; Java 11 and later stop the worker,
+                // again after every restart. We deliver the carrier, as for anything else that is no good aggregate.
+                records.add(plain(entry));
+                Deaggregated::Broken(flaw)
+            }
+        };
+        tell(became, records.text(entry.sequence_number));
+    }
+}
+
+/// A carrier that is delivered as it came, and has been looked into.
+fn plain(carrier: Entry) -> Entry {
+    Entry {
+        is_suspect: false,
+        ..carrier
     }
 }
 
 /// The bytes between magic and digest, if the digest is right.
 fn message(data: &[u8]) -> Option<&[u8]> {
-    let (message, digest) = data.strip_prefix(&MAGIC)?.split_last_chunk::<DIGEST_BYTES>()?;
+    let (message, digest) = data
+        .strip_prefix(&AGGREGATE_MAGIC)?
+        .split_last_chunk::<DIGEST_BYTES>()?;
     let is_aggregate = !message.is_empty() && Md5::digest(message).as_slice() == digest;
     is_aggregate.then_some(message)
 }
 
-/// `Ok(false)`: one of the user records is outside the range.
+enum Opened {
+    /// One of the user records is outside the range.
+    Misplaced,
+    /// None is. Partition keys that were no text stand behind the data, as text.
+    Inside { texts: String },
+}
+
+/// Appends the user records of a carrier to `opened`, as if its `data` lay at `base`. `None`: it is no aggregate.
 fn open(
-    carrier: &StreamRecord,
-    aggregate: &wire::Aggregate<'_>,
+    base: usize,
+    carrier: &Entry,
+    data: &[u8],
     range: HashRange,
-    out: &mut Vec<UserRecord>,
-) -> Result<bool, Flaw> {
-    out.reserve(aggregate.records.len());
-    for (place, entry) in aggregate.records.iter().enumerate() {
-        let partition_key = at(&aggregate.partition_keys, entry.partition_key)
-            .map(java_text)
-            .ok_or(Flaw::NoPartitionKey(place, entry.partition_key))?;
-        let explicit_hash_key = match entry.explicit_hash_key {
+    opened: &mut Vec<Entry>,
+) -> Result<Option<Opened>, Flaw> {
+    let Some(aggregate) = message(data).and_then(|message| wire::aggregate(message).ok()) else {
+        return Ok(None);
+    };
+    let part = |part: &[u8]| Span::new(base + (part.as_ptr().addr() - data.as_ptr().addr()), part.len());
+    let mut texts = String::new();
+    let partition_keys: Vec<(Cow<'_, str>, Span)> = aggregate
+        .partition_keys
+        .iter()
+        .map(|bytes| match java_text(bytes) {
+            Cow::Borrowed(text) => (Cow::Borrowed(text), part(bytes)),
+            Cow::Owned(text) => {
+                let span = Span::new(base + data.len() + texts.len(), text.len());
+                texts.push_str(&text);
+                (Cow::Owned(text), span)
+            }
+        })
+        .collect();
+    for (place, user) in aggregate.records.iter().enumerate() {
+        let (text, partition_key) =
+            at(&partition_keys, user.partition_key).ok_or(Flaw::NoPartitionKey(place, user.partition_key))?;
+        let explicit_hash_key = match user.explicit_hash_key {
             None => None,
             Some(index) => {
                 let text =
@@ -105,20 +154,24 @@ fn open(
             }
         };
         // The whole space needs no hashing.
-        let is_inside = range == HashRange::ALL
-            || range.contains(explicit_hash_key.unwrap_or_else(|| hash_key(&partition_key)));
+        let is_inside =
+            range == HashRange::ALL || range.contains(explicit_hash_key.unwrap_or_else(|| hash_key(text)));
         if !is_inside {
-            return Ok(false);
+            return Ok(Some(Opened::Misplaced));
         }
-        out.push(UserRecord {
-            sequence_number: carrier.sequence_number.clone(),
-            sub_sequence_number: place as u64,
-            partition_key,
-            data: part(&carrier.data, entry.data),
+        let data = part(user.data);
+        opened.push(Entry {
+            sequence_number: carrier.sequence_number,
+            sub_sequence_number: place as u32,
+            partition_key: *partition_key,
+            data,
+            form: Form::Bytes,
+            data_bytes: data.bytes(),
             approximate_arrival_ms: carrier.approximate_arrival_ms,
+            is_suspect: false,
         });
     }
-    Ok(true)
+    Ok(Some(Opened::Inside { texts }))
 }
 
 /// Where a partition key lies in the hash key space.
@@ -126,27 +179,8 @@ pub fn hash_key(partition_key: &str) -> u128 {
     u128::from_be_bytes(Md5::digest(partition_key.as_bytes()).into())
 }
 
-fn whole(record: StreamRecord) -> UserRecord {
-    UserRecord {
-        sequence_number: record.sequence_number,
-        sub_sequence_number: 0,
-        partition_key: record.partition_key,
-        data: record.data,
-        approximate_arrival_ms: record.approximate_arrival_ms,
-    }
-}
-
-fn at<'a>(table: &[&'a [u8]], index: u32) -> Option<&'a [u8]> {
-    table.get(usize::try_from(index).ok()?).copied()
-}
-
-/// An empty part must not keep a 10 MB carrier alive.
-fn part(data: &Bytes, part: &[u8]) -> Bytes {
-    if part.is_empty() {
-        Bytes::new()
-    } else {
-        data.slice_ref(part)
-    }
+fn at<T>(table: &[T], index: u32) -> Option<&T> {
+    table.get(usize::try_from(index).ok()?)
 }
 
 /// Compat: a number that no shard can contain (2^128 and more, or negative) makes the aggregate broken. To Java it is
@@ -157,9 +191,9 @@ fn number(text: &[u8]) -> Option<u128> {
 
 /// Text as Java decodes it. Differs from `from_utf8_lossy` only in an encoded surrogate, which becomes one
 /// replacement character, not three.
-fn java_text(bytes: &[u8]) -> String {
+fn java_text(bytes: &[u8]) -> Cow<'_, str> {
     if let Ok(text) = std::str::from_utf8(bytes) {
-        return text.to_owned();
+        return text.into();
     }
     let mut text = String::with_capacity(bytes.len());
     let mut rest = bytes;
@@ -182,7 +216,7 @@ fn java_text(bytes: &[u8]) -> String {
         text.push(char::REPLACEMENT_CHARACTER);
         rest = &rest[bad..];
     }
-    text
+    text.into()
 }
 
 #[cfg(test)]

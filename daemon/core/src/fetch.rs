@@ -7,6 +7,7 @@ pub mod fanout;
 use std::time::Duration;
 
 use crate::ids::{Position, SequenceNumber};
+use crate::records::Records;
 use crate::stream::{Batch, ChildShard, ShardIterator, StartAt};
 
 /// `idleTimeBetweenReadsInMillis` below this is raised to it, as Java does.
@@ -225,8 +226,8 @@ impl Cursor {
     /// question is asked again.
     pub fn accept(&mut self, batch: Batch) -> Result<Answer, String> {
         let is_end = is_end(batch.next_iterator.is_some(), &batch.child_shards)?;
-        if let Some(record) = batch.records.last() {
-            self.last_fetched = Some(record.sequence_number.clone());
+        if let Some(number) = batch.records.last_sequence_number() {
+            self.last_fetched = Some(number);
         }
         self.iterator = batch.next_iterator.clone();
         Ok(if is_end {
@@ -239,7 +240,7 @@ impl Cursor {
     /// The shard is gone from the stream: an end without records and without known children.
     pub fn gone() -> Answer {
         Answer::End(Batch {
-            records: Vec::new(),
+            records: Records::default(),
             next_iterator: None,
             millis_behind_latest: None,
             child_shards: Vec::<ChildShard>::new(),

@@ -19,6 +19,7 @@ pub mod leases;
 pub mod metrics;
 #[cfg(planted)]
 pub mod planted;
+pub mod records;
 pub mod rescue;
 pub mod rng;
 pub mod shards;

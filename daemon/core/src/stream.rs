@@ -3,6 +3,7 @@
 use bytes::Bytes;
 
 use crate::ids::{HashRange, SequenceNumber, ShardId};
+use crate::records::Records;
 
 /// A shard as `ListShards` describes it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -44,7 +45,8 @@ pub struct ChildShard {
     pub hash_range: HashRange,
 }
 
-/// A record as the stream holds it: it may be a KPL aggregate of many.
+/// A record as the stream holds it, on its own: it may be a KPL aggregate of many. On their way to the child they are
+/// packed: [`Records`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StreamRecord {
     /// Its sequence number, digits.
@@ -54,21 +56,6 @@ pub struct StreamRecord {
     /// Its payload.
     pub data: Bytes,
     /// When the stream took it, in milliseconds since the epoch.
-    pub approximate_arrival_ms: Option<i64>,
-}
-
-/// A record as the child gets it: de-aggregated.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct UserRecord {
-    /// The sequence number of the stream record that carried it.
-    pub sequence_number: SequenceNumber,
-    /// Its place inside an aggregate; 0 where there is none.
-    pub sub_sequence_number: u64,
-    /// Its partition key.
-    pub partition_key: String,
-    /// Its payload.
-    pub data: Bytes,
-    /// When the stream took the record that carried it, in milliseconds since the epoch.
     pub approximate_arrival_ms: Option<i64>,
 }
 
@@ -102,7 +89,7 @@ pub enum ShardFilter {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Batch {
     /// The records, in the order of the shard.
-    pub records: Vec<StreamRecord>,
+    pub records: Records,
     /// Where to read on; `None` at the end of the shard.
     pub next_iterator: Option<ShardIterator>,
     /// How far this answer is behind the tip, in milliseconds.
@@ -115,7 +102,7 @@ pub struct Batch {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Event {
     /// The records, in the order of the shard. May be none.
-    pub records: Vec<StreamRecord>,
+    pub records: Records,
     /// Where the next subscription begins, behind this event; `None` at the end of the shard. Can be beyond the last
     /// record, and is no checkpoint.
     pub continuation: Option<SequenceNumber>,

@@ -12,7 +12,9 @@ use std::path::Path;
 use multilangd_core::checkpoint::{Checkpoints, Decision};
 use multilangd_core::child::{Action, Conversation, Gone, Heard};
 use multilangd_core::ids::Position;
-use multilangd_protocol::{CheckpointRequest, FromChild, LineEvent, Lines, RecordLine, parse, write};
+use multilangd_protocol::{
+    CheckpointRequest, FromChild, LineEvent, Lines, Payload, RecordLine, parse, write,
+};
 use serde_json::Value;
 
 /// How a conversation ends that does not end well, or not for Java.
@@ -115,7 +117,7 @@ impl<'a> Replay<'a> {
                     .map(|record| decoded(text(&record["data"])))
                     .collect();
                 let lines = records.iter().zip(&data).map(|(record, data)| RecordLine {
-                    data,
+                    data: Payload::Bytes(data),
                     partition_key: text(&record["partitionKey"]),
                     sequence_number: text(&record["sequenceNumber"]),
                     sub_sequence_number: record["subSequenceNumber"].as_u64().unwrap(),
@@ -126,7 +128,7 @@ impl<'a> Replay<'a> {
                         Position::parse(record.sequence_number, record.sub_sequence_number).unwrap();
                     self.checkpoints.delivered(&position);
                 }
-                write::process_records(&mut out, lines, number(&message["millisBehindLatest"]));
+                write::process_records(&mut out, 0, lines, number(&message["millisBehindLatest"]));
                 Action::ProcessRecords
             }
             "shutdownRequested" => {

@@ -15,10 +15,9 @@ use multilangd_core::fetch::Answer;
 use multilangd_core::ids::{Position, ShardId, names};
 use multilangd_core::leases::Lease;
 use multilangd_core::metrics::{Metric, Of, Operation};
-use multilangd_core::stream::{Batch, ChildShard, UserRecord};
+use multilangd_core::stream::{Batch, ChildShard};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, timeout};
-use tracing::field::display;
 use tracing::{Instrument, debug, error, info, info_span, warn};
 
 use crate::child::{CheckpointError, Checkpointer, ChildError, ChildSession, SessionSettings, Spawn};
@@ -398,7 +397,7 @@ impl Consumer {
         &self,
         scope: &mut Scope<'_>,
         child: &mut ChildSession,
-        batch: Batch,
+        mut batch: Batch,
         lease: &Lease,
         checkpoints: &mut Checkpoints,
         store: &mut Store,
@@ -408,7 +407,6 @@ impl Consumer {
         self.progress
             .answered(batch.millis_behind_latest, clock.epoch_ms());
         let had_records = !batch.records.is_empty();
-        let mut records: Vec<UserRecord> = Vec::with_capacity(batch.records.len());
         let range = if had_records {
             let mut ending = self.ending.clone();
             tokio::select! {
@@ -420,45 +418,39 @@ impl Consumer {
         } else {
             None
         };
-        for record in batch.records {
-            match deaggregate(record, range, &mut records) {
-                Deaggregated::Plain | Deaggregated::Opened(_) => {}
-                Deaggregated::Misplaced => {
-                    debug!("an aggregate of another shard was left out; the KPL sends it again");
-                }
-                Deaggregated::Broken(flaw) => {
-                    // It was delivered as it came, so it is the last one.
-                    let number = records.last().map(|record| display(&record.sequence_number));
-                    warn!(sequence_number = number, %flaw, "an aggregate with an error in it is delivered unopened");
-                }
+        let records = &mut batch.records;
+        deaggregate(records, range, |became, number| match became {
+            Deaggregated::Plain | Deaggregated::Opened(_) => {}
+            Deaggregated::Misplaced => {
+                debug!("an aggregate of another shard was left out; the KPL sends it again");
             }
-        }
+            Deaggregated::Broken(flaw) => {
+                warn!(sequence_number = number, %flaw, "an aggregate with an error in it is delivered unopened");
+            }
+        });
         // The zeros are Java's: whoever looks at sample counts or averages finds them as before.
         scope.add(Metric::RECORDS_PROCESSED, 0.0);
         scope.add_all(
             Metric::RECORDS_PROCESSED,
             (!records.is_empty()).then_some(records.len() as f64),
         );
-        drop_checkpointed(&mut records, checkpoints.last());
+        drop_checkpointed(records, checkpoints.last());
         scope.add(Metric::DATA_BYTES_PROCESSED, 0.0);
-        scope.add_all(
-            Metric::DATA_BYTES_PROCESSED,
-            records.iter().map(|record| record.data.len() as f64),
-        );
+        scope.add_all(Metric::DATA_BYTES_PROCESSED, records.data_sizes().map(f64::from));
         let empty_is_wanted = (had_records || !at_shard_end) && self.around.settings.deliver_empty_batches;
         if records.is_empty() && !empty_is_wanted {
             return Ok(());
         }
-        let bytes = records.iter().map(|record| record.data.len() as u64).sum();
+        let (count, bytes) = (records.len(), records.data_bytes() as u64);
         self.around.leases.record_bytes(self.tenure(), bytes);
         self.progress.batch_begins(clock.epoch_ms());
         let began = Instant::now();
         let processed = child
-            .process_records(&records, batch.millis_behind_latest, checkpoints, store)
+            .process_records(batch.records, batch.millis_behind_latest, checkpoints, store)
             .await;
         scope.time(Metric::PROCESS_RECORDS_TIME, began);
         processed?;
-        self.progress.batch_done(records.len(), bytes);
+        self.progress.batch_done(count, bytes);
         Ok(())
     }
 

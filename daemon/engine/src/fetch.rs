@@ -105,7 +105,7 @@ impl Waiting {
     }
 
     fn put(&self, batch: &Batch) {
-        let bytes = payload(batch);
+        let bytes = batch.records.data_bytes();
         self.records.fetch_add(batch.records.len(), Ordering::Relaxed);
         self.bytes.fetch_add(bytes, Ordering::Relaxed);
         self.worker.bytes.fetch_add(bytes, Ordering::Relaxed);
@@ -113,7 +113,7 @@ impl Waiting {
     }
 
     fn take(&self, batch: &Batch) {
-        let bytes = payload(batch);
+        let bytes = batch.records.data_bytes();
         self.records.fetch_sub(batch.records.len(), Ordering::Relaxed);
         self.bytes.fetch_sub(bytes, Ordering::Relaxed);
         self.worker.bytes.fetch_sub(bytes, Ordering::Relaxed);
@@ -129,10 +129,6 @@ impl Drop for Waiting {
             .bytes
             .fetch_sub(self.bytes.load(Ordering::Relaxed), Ordering::Relaxed);
     }
-}
-
-fn payload(batch: &Batch) -> usize {
-    batch.records.iter().map(|record| record.data.len()).sum()
 }
 
 /// A shard being read. Dropping it stops the reader.

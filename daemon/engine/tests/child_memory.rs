@@ -5,6 +5,7 @@
 use async_trait::async_trait;
 use multilangd_core::checkpoint::Checkpoints;
 use multilangd_core::ids::Position;
+use multilangd_core::records::Records;
 use multilangd_engine::child::{CheckpointError, Checkpointer, ChildCommand, ChildSession, SessionSettings};
 
 const CHILD: &str = r#"
@@ -37,7 +38,7 @@ async fn a_line_of_a_hundred_megabytes_is_skipped_and_does_not_grow_memory() {
     let before = peak_kib();
     let mut checkpoints = Checkpoints::begin(Position::Latest);
     session
-        .process_records(&[], None, &mut checkpoints, &mut Nowhere)
+        .process_records(Records::default(), None, &mut checkpoints, &mut Nowhere)
         .await
         .unwrap();
     let end = session.end().await;

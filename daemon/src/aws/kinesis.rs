@@ -5,18 +5,21 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use aws_sdk_kinesis::Client;
-use aws_sdk_kinesis::operation::get_records::GetRecordsOutput;
 use aws_sdk_kinesis::types::{self, ShardFilterType, ShardIteratorType, StreamStatus};
 use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
 use aws_smithy_runtime_api::client::result::SdkError;
 use aws_smithy_types::DateTime;
 use aws_smithy_types::error::metadata::ProvideErrorMetadata;
+use aws_smithy_types::timeout::TimeoutConfig;
 use bytes::Bytes;
 use multilangd_core::ids::{HashRange, SequenceNumber, ShardId};
+use multilangd_core::records::{Records, answer};
 use multilangd_core::stream::{Batch, ChildShard, Shard, ShardFilter, ShardIterator, StartAt, StreamRecord};
 use multilangd_engine::stream::{ShardPage, Shards, Stream, StreamDescription, StreamError};
+use tokio::time::{Instant, timeout_at};
 
-use crate::aws::failure::{Failure, Reaction, is_throttling};
+use crate::aws::failure::{Failure, Reaction, chain, is_throttling};
+use crate::aws::unread::Unread;
 
 /// `GetRecords` and `GetShardIterator` are given up after this (`consuming.md 2.1`, `kinesisRequestTimeout`).
 pub const READ_TIMEOUT: Duration = Duration::from_secs(30);
@@ -112,7 +115,7 @@ impl KinesisStream {
         &self,
         operation: &'static str,
         records: Vec<types::Record>,
-    ) -> Result<Vec<StreamRecord>, StreamError> {
+    ) -> Result<Records, StreamError> {
         records
             .into_iter()
             .map(|record| {
@@ -144,14 +147,24 @@ impl KinesisStream {
             .collect()
     }
 
-    fn batch(&self, answer: GetRecordsOutput) -> Result<Batch, StreamError> {
-        const OPERATION: &str = "GetRecords";
-        Ok(Batch {
-            records: self.records(OPERATION, answer.records)?,
-            next_iterator: answer.next_shard_iterator.map(ShardIterator),
-            millis_behind_latest: answer.millis_behind_latest,
-            child_shards: self.child_shards(OPERATION, answer.child_shards)?,
-        })
+    /// The body of an answer, within the time that the whole call may take.
+    async fn body(
+        &self,
+        operation: &'static str,
+        unread: &Unread,
+        began: Instant,
+    ) -> Result<Bytes, StreamError> {
+        let timeouts = self.read.config().timeout_config();
+        let time = timeouts.and_then(TimeoutConfig::operation_attempt_timeout);
+        match timeout_at(began + time.unwrap_or(READ_TIMEOUT), unread.read()).await {
+            Ok(Ok(Some(body))) => Ok(body),
+            Ok(Ok(None)) => Err(self.broken(operation, "no body")),
+            Ok(Err(error)) => {
+                let why = chain(Some(error.as_ref()));
+                Err(self.broken(operation, format!("the answer broke off: {why}")))
+            }
+            Err(_) => Err(self.broken(operation, "no whole answer in time")),
+        }
     }
 }
 
@@ -250,17 +263,22 @@ impl Stream for KinesisStream {
     }
 
     async fn get_records(&self, iterator: &ShardIterator, records_max: u32) -> Result<Batch, StreamError> {
+        const OPERATION: &str = "GetRecords";
+        let (unread, began) = (Unread::default(), Instant::now());
         let request = self
             .read
             .get_records()
             .shard_iterator(&iterator.0)
             .limit(i32::try_from(records_max).unwrap_or(i32::MAX))
-            .set_stream_arn(self.arn.clone());
-        let answer = request
+            .set_stream_arn(self.arn.clone())
+            .customize()
+            .interceptor(unread.clone());
+        request
             .send()
             .await
-            .map_err(|error| self.error("GetRecords", &error))?;
-        self.batch(answer)
+            .map_err(|error| self.error(OPERATION, &error))?;
+        let body = self.body(OPERATION, &unread, began).await?;
+        answer::batch(body).map_err(|bad| self.broken(OPERATION, bad.to_string()))
     }
 }
 

@@ -11,7 +11,7 @@ fn written(write: impl FnOnce(&mut Vec<u8>)) -> String {
 
 fn record<'a>(data: &'a [u8], partition_key: &'a str) -> RecordLine<'a> {
     RecordLine {
-        data,
+        data: Payload::Bytes(data),
         partition_key,
         sequence_number: "4959",
         sub_sequence_number: 0,
@@ -30,7 +30,7 @@ fn initialize_has_its_keys_in_javas_order() {
 #[test]
 fn process_records_has_action_last_in_each_record_and_first_at_the_top() {
     assert_eq!(
-        written(|out| process_records(out, [record(b"hello", "k-1")].into_iter(), Some(5000))),
+        written(|out| process_records(out, 0, [record(b"hello", "k-1")], Some(5000))),
         "{\"action\":\"processRecords\",\"records\":[{\"data\":\"aGVsbG8=\",\"partitionKey\":\"k-1\",\
          \"sequenceNumber\":\"4959\",\"approximateArrivalTimestamp\":1767225600123,\"subSequenceNumber\":0,\
          \"action\":\"record\"}],\"millisBehindLatest\":5000}\n"
@@ -40,7 +40,7 @@ fn process_records_has_action_last_in_each_record_and_first_at_the_top() {
 #[test]
 fn a_batch_may_be_empty() {
     assert_eq!(
-        written(|out| process_records(out, [].into_iter(), Some(0))),
+        written(|out| process_records(out, 0, [], Some(0))),
         "{\"action\":\"processRecords\",\"records\":[],\"millisBehindLatest\":0}\n"
     );
 }
@@ -52,7 +52,7 @@ fn an_unknown_lag_and_an_unknown_arrival_are_null() {
         ..record(b"", "k")
     };
     assert_eq!(
-        written(|out| process_records(out, [record].into_iter(), None)),
+        written(|out| process_records(out, 0, [record], None)),
         "{\"action\":\"processRecords\",\"records\":[{\"data\":\"\",\"partitionKey\":\"k\",\"sequenceNumber\":\"4959\",\
          \"approximateArrivalTimestamp\":null,\"subSequenceNumber\":0,\"action\":\"record\"}],\"millisBehindLatest\":null}\n"
     );
@@ -111,11 +111,31 @@ fn everything_beyond_ascii_is_escaped_in_utf_16() {
 }
 
 #[test]
+fn a_payload_that_is_base64_already_is_copied() {
+    let line = |data| {
+        written(|out| {
+            process_records(
+                out,
+                0,
+                [RecordLine {
+                    data,
+                    ..record(b"", "k")
+                }],
+                None,
+            )
+        })
+    };
+    assert_eq!(line(Payload::Base64(b"aGVsbG8=")), line(Payload::Bytes(b"hello")));
+    assert_eq!(Payload::Base64(b"aGVsbG8="), Payload::Bytes(b"hello"));
+}
+
+#[test]
 fn the_buffer_grows_once_for_a_whole_batch() {
     let data = vec![7; 1_000];
     let mut out = Vec::new();
     process_records(
         &mut out,
+        10_000 * record_bytes_max(1_000, 3, 4),
         std::iter::repeat_n(record(&data, "key"), 10_000),
         Some(0),
     );
@@ -130,6 +150,12 @@ fn the_buffer_grows_once_for_a_whole_batch() {
 
 proptest! {
     #[test]
+    fn plain_bytes_end_where_a_byte_by_byte_search_ends(text in proptest::collection::vec(prop_oneof![8 => b' '..=b'~', 1 => any::<u8>()], 0..40)) {
+        let is_special = |byte: &u8| *byte < 0x20 || *byte >= 0x80 || b"\"\\".contains(byte);
+        prop_assert_eq!(plain_bytes(&text), text.iter().position(is_special).unwrap_or(text.len()));
+    }
+
+    #[test]
     fn another_parser_reads_what_was_written(
         records in proptest::collection::vec(
             (proptest::collection::vec(any::<u8>(), 0..100), any::<String>(), "[0-9]{1,60}", any::<u64>(), any::<Option<i64>>()),
@@ -138,13 +164,13 @@ proptest! {
         lag in any::<Option<i64>>(),
     ) {
         let lines = records.iter().map(|(data, partition_key, sequence_number, sub, arrival)| RecordLine {
-            data,
+            data: Payload::Bytes(data),
             partition_key,
             sequence_number,
             sub_sequence_number: *sub,
             approximate_arrival_ms: *arrival,
         });
-        let line = written(|out| process_records(out, lines, lag));
+        let line = written(|out| process_records(out, 0, lines, lag));
         prop_assert!(line.is_ascii());
         prop_assert_eq!(line.matches('\n').count(), 1);
         let expected: Vec<Value> = records.iter().map(|(data, partition_key, sequence_number, sub, arrival)| json!({

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use multilangd_core::consumer::{drop_checkpointed, unfinished_parents};
 use multilangd_core::deaggregate::deaggregate;
-use multilangd_core::ids::{Position, ShardId, WorkerId};
+use multilangd_core::ids::{Position, SequenceNumber, ShardId, WorkerId};
 use multilangd_core::leases::{Lease, Row};
 use multilangd_core::shards::{leases_of_children, other_parents};
 use multilangd_core::stream::{Batch, ShardIterator, StartAt};
@@ -318,18 +318,16 @@ impl JavaWorker {
             return;
         }
         reading.iterator = batch.next_iterator.clone();
-        let mut records = Vec::new();
-        for record in batch.records.clone() {
-            deaggregate(record, None, &mut records);
-        }
+        let mut records = batch.records.clone();
+        deaggregate(&mut records, None, |_, _| {});
         drop_checkpointed(&mut records, &reading.last);
         let heard: Vec<_> = records
             .iter()
             .map(|it| {
                 (
-                    it.sequence_number.clone(),
+                    SequenceNumber::parse(it.sequence_number).expect("digits"),
                     it.sub_sequence_number,
-                    it.partition_key.clone(),
+                    it.partition_key.to_owned(),
                 )
             })
             .collect();

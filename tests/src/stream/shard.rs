@@ -113,7 +113,7 @@ impl FakeShard {
             issued,
         };
         Batch {
-            records,
+            records: records.into_iter().collect(),
             next_iterator: (!is_end).then(|| next.iterator()),
             millis_behind_latest: Some(behind),
             child_shards: if is_end { self.children.clone() } else { Vec::new() },

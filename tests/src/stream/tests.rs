@@ -178,11 +178,11 @@ async fn read(stream: &FakeStream, shard: &ShardId, start: StartAt) -> Result<Ba
     stream.get_records(&iterator, 10_000).await
 }
 
-fn texts(batch: &Batch) -> Vec<&str> {
+fn texts(batch: &Batch) -> Vec<String> {
     batch
         .records
         .iter()
-        .map(|record| std::str::from_utf8(&record.data).unwrap())
+        .map(|record| String::from_utf8(record.data.decoded().into_owned()).unwrap())
         .collect()
 }
 

@@ -1,7 +1,10 @@
 use proptest::prelude::*;
 
+use multilangd_protocol::{Payload, RecordLine};
+
 use super::*;
 use crate::ids::SequenceNumber;
+use crate::stream::StreamRecord;
 
 const LOWER_HALF: HashRange = HashRange {
     start: 0,
@@ -33,17 +36,47 @@ fn an_aggregate_is_opened_in_order_with_sub_sequence_numbers() {
 #[test]
 fn user_records_inherit_sequence_number_and_arrival_of_their_carrier() {
     let (_, out) = run(&aggregate(&[key("a"), record(0, None, b"1")].concat()));
-    assert_eq!(out[0].sequence_number.as_str(), "17");
-    assert_eq!(out[0].approximate_arrival_ms, Some(1234));
+    let user = out.iter().next().unwrap();
+    assert_eq!(user.sequence_number, "17");
+    assert_eq!(user.approximate_arrival_ms, Some(1234));
 }
 
 #[test]
-fn the_payload_of_a_user_record_is_a_part_of_the_carriers_not_a_copy() {
-    let carrier = stream_record(&aggregate(&[key("a"), record(0, None, b"payload")].concat()));
-    let memory = carrier.data.as_ptr_range();
-    let mut out = Vec::new();
-    deaggregate(carrier, None, &mut out);
-    assert!(memory.contains(&out[0].data.as_ptr()));
+fn records_around_an_aggregate_keep_their_place() {
+    let inside = aggregate(&[key("a"), record(0, None, b"1"), record(0, None, b"2")].concat());
+    let carriers = [&b"before"[..], &inside, b"between", &inside, b"after"];
+    let mut records: Records = carriers.into_iter().map(stream_record).collect();
+    deaggregate(&mut records, None, |became, number| {
+        assert_eq!((became, number), (Deaggregated::Opened(2), "17"));
+    });
+    let expected = [
+        "0 carrier before",
+        "0 a 1",
+        "1 a 2",
+        "0 carrier between",
+        "0 a 1",
+        "1 a 2",
+        "0 carrier after",
+    ];
+    assert_eq!(shown(&records), expected);
+    assert_eq!(records.data_bytes(), "beforebetweenafter".len() + 4);
+}
+
+#[test]
+fn an_aggregate_that_came_as_base64_is_opened_too() {
+    let inside = aggregate(&[key("a"), key("b"), record(1, None, b"1"), record(0, None, b"22")].concat());
+    let text = |data| base64_simd::STANDARD.encode_to_string(data);
+    let answer = format!(
+        r#"{{"Records":[{{"SequenceNumber":"7","PartitionKey":"k","Data":"{}"}},{{"SequenceNumber":"8","PartitionKey":"k","Data":"{}"}}]}}"#,
+        text(&inside[..]),
+        text(b"plain")
+    );
+    let mut records = crate::records::answer::batch(answer.into()).unwrap().records;
+    deaggregate(&mut records, None, |became, number| {
+        assert_eq!((became, number), (Deaggregated::Opened(2), "7"));
+    });
+    assert_eq!(shown(&records), ["0 b 1", "1 a 22", "0 k plain"]);
+    assert_eq!(records.data_bytes(), 3 + 5);
 }
 
 #[test]
@@ -56,7 +89,7 @@ fn the_tables_may_come_behind_the_records() {
 fn an_aggregate_without_records_yields_nothing() {
     let (delivered, out) = run(&aggregate(&key("a")));
     assert_eq!(delivered, Deaggregated::Opened(0));
-    assert_eq!(out, []);
+    assert!(out.is_empty());
 }
 
 #[test]
@@ -190,7 +223,6 @@ fn kpl_tags_are_read_over() {
 #[test]
 fn one_user_record_of_another_shard_drops_the_whole_aggregate_only() {
     // MD5("a") begins with 0x0c, MD5("b") with 0x92.
-    let mut out = vec![whole(stream_record(b"before"))];
     let message = [
         key("a"),
         key("b"),
@@ -199,16 +231,15 @@ fn one_user_record_of_another_shard_drops_the_whole_aggregate_only() {
         record(0, None, b"3"),
     ]
     .concat();
-    let delivered = deaggregate(stream_record(&aggregate(&message)), Some(LOWER_HALF), &mut out);
+    let (delivered, out) = run_in(&aggregate(&message), Some(LOWER_HALF));
     assert_eq!(delivered, Deaggregated::Misplaced);
-    assert_eq!(shown(&out), ["0 carrier before"]);
+    assert!(out.is_empty());
 }
 
 #[test]
 fn an_explicit_hash_key_wins_over_the_partition_key() {
     let message = [key("b"), bytes_field(2, b"5"), record(0, Some(0), b"1")].concat();
-    let mut out = Vec::new();
-    deaggregate(stream_record(&aggregate(&message)), Some(LOWER_HALF), &mut out);
+    let (_, out) = run_in(&aggregate(&message), Some(LOWER_HALF));
     assert_eq!(shown(&out), ["0 b 1"]);
 }
 
@@ -227,7 +258,7 @@ fn both_ends_of_the_range_belong_to_the_shard() {
             record(0, Some(0), b"1"),
         ]
         .concat();
-        let given = deaggregate(stream_record(&aggregate(&message)), Some(range), &mut Vec::new());
+        let (given, _) = run_in(&aggregate(&message), Some(range));
         assert_eq!(given, delivered, "{explicit}");
     }
 }
@@ -254,7 +285,7 @@ fn a_broken_aggregate_is_delivered_as_it_came() {
         let data = aggregate(&message);
         let (delivered, out) = run(&data);
         assert_eq!(delivered, Deaggregated::Broken(flaw));
-        assert_eq!(out, [whole(stream_record(&data))], "{flaw}");
+        assert_eq!(out, [stream_record(&data)].into_iter().collect(), "{flaw}");
     }
 }
 
@@ -303,8 +334,8 @@ proptest! {
         prop_assert_eq!(delivered, Deaggregated::Opened(records.len()));
         for (place, (user, (partition_key, data))) in out.iter().zip(&records).enumerate() {
             prop_assert_eq!(user.sub_sequence_number, place as u64);
-            prop_assert_eq!(&user.partition_key, partition_key);
-            prop_assert_eq!(&user.data[..], &data[..]);
+            prop_assert_eq!(user.partition_key, partition_key);
+            prop_assert_eq!(user.data, Payload::Bytes(data));
         }
     }
 
@@ -329,18 +360,24 @@ proptest! {
     }
 }
 
-fn run(data: &[u8]) -> (Deaggregated, Vec<UserRecord>) {
-    let mut out = Vec::new();
-    (deaggregate(stream_record(data), None, &mut out), out)
+fn run(data: &[u8]) -> (Deaggregated, Records) {
+    run_in(data, None)
 }
 
-fn shown(records: &[UserRecord]) -> Vec<String> {
-    let line = |r: &UserRecord| {
+fn run_in(data: &[u8], range: Option<HashRange>) -> (Deaggregated, Records) {
+    let mut records = [stream_record(data)].into_iter().collect();
+    let mut delivered = Deaggregated::Plain; // nothing is said of what cannot be an aggregate
+    deaggregate(&mut records, range, |became, _| delivered = became);
+    (delivered, records)
+}
+
+fn shown(records: &Records) -> Vec<String> {
+    let line = |user: RecordLine<'_>| {
         format!(
             "{} {} {}",
-            r.sub_sequence_number,
-            r.partition_key,
-            String::from_utf8_lossy(&r.data)
+            user.sub_sequence_number,
+            user.partition_key,
+            String::from_utf8_lossy(&user.data.decoded())
         )
     };
     records.iter().map(line).collect()
@@ -350,13 +387,13 @@ fn stream_record(data: &[u8]) -> StreamRecord {
     StreamRecord {
         sequence_number: SequenceNumber::parse("17").unwrap(),
         partition_key: "carrier".to_owned(),
-        data: Bytes::copy_from_slice(data),
+        data: data.to_vec().into(),
         approximate_arrival_ms: Some(1234),
     }
 }
 
 fn aggregate(message: &[u8]) -> Vec<u8> {
-    [&MAGIC[..], message, &Md5::digest(message)[..]].concat()
+    [&AGGREGATE_MAGIC[..], message, &Md5::digest(message)[..]].concat()
 }
 
 fn explicit(hash_key: &str) -> Vec<u8> {

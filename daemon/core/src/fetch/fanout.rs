@@ -76,7 +76,9 @@ impl Place {
         let is_end = is_end(event.continuation.is_some(), &event.child_shards)?;
         if let Some(up_to) = &self.repeated {
             // As the service leaves out what lies up to a continuation where a subscription begins behind it.
-            event.records.retain(|record| record.sequence_number > *up_to);
+            event
+                .records
+                .drop_first_while(|position| matches!(position, Position::At(number, _) if number <= up_to));
         }
         // Never back, which a renewed subscription would.
         if event.continuation > self.continuation {

@@ -9,8 +9,8 @@ use std::time::Duration;
 use multilangd_core::checkpoint::{Checkpoints, Decision};
 use multilangd_core::child::{Action, Conversation, Gone, Heard};
 use multilangd_core::ids::{Position, ShardId};
-use multilangd_core::stream::UserRecord;
-use multilangd_protocol::{CheckpointRequest, FromChild, RecordLine, lines, write};
+use multilangd_core::records::Records;
+use multilangd_protocol::{CheckpointRequest, FromChild, lines, write};
 use tokio::io::{AsyncWrite, AsyncWriteExt};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
@@ -187,29 +187,25 @@ impl ChildSession {
         .await
     }
 
-    /// Hands over a batch; returns when the child has answered, with every checkpoint stored that it asked for.
+    /// Hands over a batch; returns when the child has answered, with every checkpoint stored that it asked for. Once
+    /// their line is written, the records are gone from memory: it takes as much again.
     pub async fn process_records(
         &mut self,
-        records: &[UserRecord],
+        records: Records,
         millis_behind_latest: Option<i64>,
         checkpoints: &mut Checkpoints,
         store: &mut dyn Checkpointer,
     ) -> Result<(), ChildError> {
-        if let Some(last) = records.last() {
-            checkpoints.delivered(&Position::At(
-                last.sequence_number.clone(),
-                last.sub_sequence_number,
-            ));
+        if let Some(last) = records.last_position() {
+            checkpoints.delivered(&last);
         }
-        let lines = records.iter().map(|record| RecordLine {
-            data: &record.data,
-            partition_key: &record.partition_key,
-            sequence_number: record.sequence_number.as_str(),
-            sub_sequence_number: record.sub_sequence_number,
-            approximate_arrival_ms: record.approximate_arrival_ms,
-        });
-        self.ask(Action::ProcessRecords, Some((checkpoints, store)), |out| {
-            write::process_records(out, lines, millis_behind_latest);
+        self.ask(Action::ProcessRecords, Some((checkpoints, store)), move |out| {
+            write::process_records(
+                out,
+                records.line_bytes_max(),
+                records.iter(),
+                millis_behind_latest,
+            );
         })
         .await
     }

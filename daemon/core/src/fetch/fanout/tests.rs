@@ -1,6 +1,7 @@
 use super::*;
 use crate::fetch::{READ_AHEAD_BYTES_MAX, READ_AHEAD_RECORDS_MAX};
 use crate::ids::HashRange;
+use crate::records::Records;
 use crate::stream::{ChildShard, StreamRecord};
 
 fn number(text: &str) -> SequenceNumber {
@@ -9,7 +10,7 @@ fn number(text: &str) -> SequenceNumber {
 
 fn event(continuation: Option<&str>, children: &[&str]) -> Event {
     Event {
-        records: Vec::new(),
+        records: Records::default(),
         continuation: continuation.map(number),
         millis_behind_latest: Some(0),
         child_shards: children
@@ -71,7 +72,7 @@ fn what_a_renewed_subscription_brings_again_is_dropped_and_the_place_never_goes_
         Ok(Answer::More(batch)) => batch
             .records
             .iter()
-            .map(|record| record.sequence_number.as_str().to_owned())
+            .map(|record| record.sequence_number.to_owned())
             .collect::<Vec<_>>(),
         other => panic!("{other:?}"),
     };

@@ -2,6 +2,7 @@ use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
 use multilangd_core::ids::SequenceNumber;
+use multilangd_core::stream::StreamRecord;
 use tokio::io::AsyncBufReadExt;
 
 use super::*;
@@ -23,7 +24,7 @@ async fn a_tenure_ends_with_lease_lost() {
         "#,
     )
     .await;
-    tenure.process(&[record("1", 0), record("2", 0)]).await.unwrap();
+    tenure.process(&[record("1"), record("2")]).await.unwrap();
     assert_eq!(tenure.stored(), ["2"]);
     tenure.session.lease_lost().await.unwrap();
     assert_eq!(tenure.session.end().await, exited(0));
@@ -38,7 +39,7 @@ async fn a_tenure_ends_with_shard_ended() {
         "#,
     )
     .await;
-    tenure.process(&[record("1", 0)]).await.unwrap();
+    tenure.process(&[record("1")]).await.unwrap();
     tenure.shard_ended().await.unwrap();
     assert_eq!(tenure.stored(), ["SHARD_END"]);
     assert!(tenure.checkpoints.is_finished());
@@ -55,7 +56,7 @@ async fn a_tenure_ends_with_shutdown_requested_and_lease_lost() {
         "#,
     )
     .await;
-    tenure.process(&[record("1", 0)]).await.unwrap();
+    tenure.process(&[record("1")]).await.unwrap();
     tenure.shutdown_requested().await.unwrap();
     assert_eq!(tenure.stored(), ["1"]);
     tenure.session.lease_lost().await.unwrap();
@@ -141,10 +142,10 @@ async fn ten_megabytes_arrive_as_they_were_sent() {
     let data: Vec<u8> = (0..1_000_000u32)
         .map(|number| (number.wrapping_mul(2_654_435_761) >> 24) as u8)
         .collect();
-    let records: Vec<UserRecord> = (0..10)
-        .map(|part| UserRecord {
+    let records: Vec<StreamRecord> = (0..10)
+        .map(|part| StreamRecord {
             data: Bytes::from(data[part * 1_000..].to_vec()),
-            ..record(&(1001 + part).to_string(), 0)
+            ..record(&(1001 + part).to_string())
         })
         .collect();
     tenure.process(&records).await.unwrap();
@@ -169,9 +170,9 @@ async fn a_child_that_talks_while_it_is_written_to_does_not_block() {
         "#,
     )
     .await;
-    let large = UserRecord {
+    let large = StreamRecord {
         data: Bytes::from(vec![7; 10_000_000]),
-        ..record("1", 0)
+        ..record("1")
     };
     tenure.process(&[large]).await.unwrap();
     assert_eq!(tenure.stored(), ["1"]);
@@ -189,7 +190,7 @@ async fn stray_output_is_skipped() {
         "#,
     )
     .await;
-    tenure.process(&[record("1", 0)]).await.unwrap();
+    tenure.process(&[record("1")]).await.unwrap();
 }
 
 #[tokio::test]
@@ -228,7 +229,7 @@ async fn requests_that_do_not_wait_for_replies_are_answered_in_order() {
         "#,
     )
     .await;
-    tenure.process(&[record("2000", 0)]).await.unwrap();
+    tenure.process(&[record("2000")]).await.unwrap();
     let expected: Vec<String> = (1000..1500).map(|number| number.to_string()).collect();
     assert_eq!(tenure.stored(), expected);
     tenure.session.lease_lost().await.unwrap();
@@ -247,7 +248,7 @@ async fn a_checkpoint_that_fails_is_told_by_its_java_name_and_fails_nothing_else
     )
     .await;
     tenure.store.fails_with = Some(CheckpointError::Throttled);
-    tenure.process(&[record("1", 0)]).await.unwrap();
+    tenure.process(&[record("1")]).await.unwrap();
     assert_eq!(tenure.checkpoints.last(), &Position::TrimHorizon);
 }
 
@@ -262,7 +263,7 @@ async fn a_checkpoint_out_of_range_is_an_illegal_argument() {
         "#,
     )
     .await;
-    tenure.process(&[record("1", 0)]).await.unwrap();
+    tenure.process(&[record("1")]).await.unwrap();
     assert_eq!(tenure.stored(), [""; 0]);
 }
 
@@ -291,12 +292,12 @@ async fn a_request_between_two_actions_is_performed_in_the_next() {
         "#,
     )
     .await;
-    tenure.process(&[record("1", 0)]).await.unwrap();
+    tenure.process(&[record("1")]).await.unwrap();
     while tenure.session.messages.is_empty() {
         tokio::task::yield_now().await;
     }
     assert_eq!(tenure.stored(), [""; 0]);
-    tenure.process(&[record("2", 0)]).await.unwrap();
+    tenure.process(&[record("2")]).await.unwrap();
     assert_eq!(tenure.stored(), ["2"]);
 }
 
@@ -309,11 +310,11 @@ async fn a_second_status_for_the_same_action_does_not_answer_the_next() {
         "#,
     )
     .await;
-    tenure.process(&[record("1", 0)]).await.unwrap();
+    tenure.process(&[record("1")]).await.unwrap();
     while tenure.session.messages.is_empty() {
         tokio::task::yield_now().await;
     }
-    tenure.process(&[record("2", 0)]).await.unwrap();
+    tenure.process(&[record("2")]).await.unwrap();
     assert_eq!(tenure.stored(), ["2"], "the second batch was waited for");
 }
 
@@ -356,7 +357,7 @@ async fn a_child_that_does_not_read_its_replies_is_not_heard_until_it_does() {
     let ask = async {
         session.initialize(&Position::Latest).await.unwrap();
         session
-            .process_records(&[record("5000", 0)], None, &mut checkpoints, &mut store)
+            .process_records(packed(&[record("5000")]), None, &mut checkpoints, &mut store)
             .await
             .unwrap();
     };
@@ -369,7 +370,7 @@ async fn a_child_that_does_not_read_its_replies_is_not_heard_until_it_does() {
 #[tokio::test]
 async fn a_crash_in_a_batch_says_how_and_shows_what_the_child_said_last() {
     let mut tenure = Tenure::python(r#"hear("processRecords"); raise ValueError("no such thing")"#).await;
-    let error = tenure.process(&[record("1", 0)]).await.unwrap_err();
+    let error = tenure.process(&[record("1")]).await.unwrap_err();
     let text = error.to_string();
     assert!(
         text.starts_with(
@@ -386,7 +387,7 @@ async fn a_crash_in_a_batch_says_how_and_shows_what_the_child_said_last() {
 async fn a_child_that_a_signal_ends_says_which() {
     let mut tenure = Tenure::python(r#"hear("processRecords"); os.kill(os.getpid(), signal.SIGKILL)"#).await;
     assert_eq!(
-        tenure.process(&[record("1", 0)]).await.unwrap_err().to_string(),
+        tenure.process(&[record("1")]).await.unwrap_err().to_string(),
         "the child of shardId-000000000000 was ended by signal 9 (exit code 137) before it answered processRecords; \
          it wrote nothing to stderr"
     );
@@ -395,8 +396,8 @@ async fn a_child_that_a_signal_ends_says_which() {
 #[tokio::test]
 async fn a_status_is_heard_even_if_the_child_exits_right_after_it() {
     let mut tenure = Tenure::python(r#"hear("processRecords"); answer("processRecords"); os._exit(5)"#).await;
-    tenure.process(&[record("1", 0)]).await.unwrap();
-    let error = tenure.process(&[record("2", 0)]).await.unwrap_err();
+    tenure.process(&[record("1")]).await.unwrap();
+    let error = tenure.process(&[record("2")]).await.unwrap_err();
     assert!(
         matches!(
             error,
@@ -486,9 +487,9 @@ async fn a_child_that_agreed_to_stop_may_leave() {
 #[tokio::test]
 async fn a_right_status_counts_even_if_the_rest_of_the_batch_is_never_read() {
     let mut tenure = Tenure::python(r#"sys.stdin.read(10); answer("processRecords"); os._exit(0)"#).await;
-    let large = UserRecord {
+    let large = StreamRecord {
         data: Bytes::from(vec![7; 1_000_000]),
-        ..record("1", 0)
+        ..record("1")
     };
     tenure.process(&[large]).await.unwrap();
 }
@@ -504,9 +505,9 @@ async fn a_right_status_counts_even_if_a_grandchild_keeps_the_input_open_unread(
         "#,
     )
     .await;
-    let large = UserRecord {
+    let large = StreamRecord {
         data: Bytes::from(vec![7; 1_000_000]),
-        ..record("1", 0)
+        ..record("1")
     };
     timeout(SOON, tenure.process(&[large])).await.unwrap().unwrap();
 }
@@ -518,12 +519,12 @@ async fn a_child_that_has_closed_its_input_is_not_asked_again() {
         time.sleep(60)
         "#;
     let mut tenure = Tenure::python(script).await;
-    let large = UserRecord {
+    let large = StreamRecord {
         data: Bytes::from(vec![7; 1_000_000]),
-        ..record("1", 0)
+        ..record("1")
     };
     tenure.process(&[large]).await.unwrap();
-    let error = timeout(SOON, tenure.process(&[record("2", 0)]))
+    let error = timeout(SOON, tenure.process(&[record("2")]))
         .await
         .unwrap()
         .unwrap_err();
@@ -546,9 +547,9 @@ async fn a_child_that_closes_its_input_and_does_not_answer_is_given_up() {
         ..SessionSettings::default()
     };
     let mut tenure = Tenure::python_with("os.close(0); time.sleep(60)", settings).await;
-    let large = UserRecord {
+    let large = StreamRecord {
         data: Bytes::from(vec![7; 1_000_000]),
-        ..record("1", 0)
+        ..record("1")
     };
     let error = timeout(SOON, tenure.process(&[large]))
         .await
@@ -570,7 +571,7 @@ async fn a_child_that_closes_its_input_and_does_not_answer_is_given_up() {
 async fn a_wrong_status_is_an_error_that_shows_both() {
     let mut tenure = Tenure::python(r#"hear("processRecords"); answer("initialize")"#).await;
     assert_eq!(
-        tenure.process(&[record("1", 0)]).await.unwrap_err().to_string(),
+        tenure.process(&[record("1")]).await.unwrap_err().to_string(),
         "the child of shardId-000000000000 answered processRecords with a status for 'initialize'; it must send one \
          status per action, with responseFor set to that action; it wrote nothing to stderr"
     );
@@ -621,7 +622,7 @@ async fn silence_for_too_long_is_an_error_that_names_the_setting() {
     };
     let mut tenure = Tenure::python_with(r#"hear("processRecords"); sys.stdin.readline()"#, settings).await;
     assert_eq!(
-        tenure.process(&[record("1", 0)]).await.unwrap_err().to_string(),
+        tenure.process(&[record("1")]).await.unwrap_err().to_string(),
         "the child of shardId-000000000000 did not answer processRecords within 1 s (timeoutInSeconds); raise it if \
          the child needs longer for one batch; it wrote nothing to stderr"
     );
@@ -638,7 +639,7 @@ async fn stray_output_does_not_count_as_an_answer() {
         while True: say("still working"); time.sleep(0.05)
         "#;
     let mut tenure = Tenure::python_with(script, settings).await;
-    let error = timeout(SOON, tenure.process(&[record("1", 0)]))
+    let error = timeout(SOON, tenure.process(&[record("1")]))
         .await
         .unwrap()
         .unwrap_err();
@@ -685,9 +686,9 @@ async fn each_message_restarts_the_wait_and_storing_a_checkpoint_does_not_count(
         Checkpoints::begin(Position::Latest),
         SlowStore(Duration::from_secs(100)),
     );
-    let records = [record("1", 0)];
+    let records = [record("1")];
     let (processed, ()) = tokio::join!(
-        session.process_records(&records, None, &mut checkpoints, &mut store),
+        session.process_records(packed(&records), None, &mut checkpoints, &mut store),
         talk
     );
     processed.unwrap();
@@ -758,7 +759,7 @@ async fn a_grandchild_that_holds_the_pipes_does_not_hold_up_the_end() {
         "#,
     )
     .await;
-    tenure.process(&[record("99999999", 0)]).await.unwrap();
+    tenure.process(&[record("99999999")]).await.unwrap();
     let grandchild = tenure.stored()[0].clone();
     assert_eq!(timeout(SOON, tenure.session.end()).await.unwrap(), exited(0));
     is_gone(grandchild.parse().unwrap()).await;
@@ -775,7 +776,7 @@ async fn a_child_that_exited_while_a_grandchild_holds_its_output_is_given_up() {
         "#,
     )
     .await;
-    let error = timeout(SOON, tenure.process(&[record("1", 0)]))
+    let error = timeout(SOON, tenure.process(&[record("1")]))
         .await
         .unwrap()
         .unwrap_err();
@@ -808,7 +809,7 @@ async fn a_talkative_child_can_still_end() {
 async fn dropping_a_session_in_the_middle_of_a_batch_kills_the_child() {
     let mut tenure = Tenure::python("sys.stdin.read()\ntime.sleep(60)").await;
     let pid = tenure.session.pid().unwrap();
-    assert!(timeout(SHORT, tenure.process(&[record("1", 0)])).await.is_err());
+    assert!(timeout(SHORT, tenure.process(&[record("1")])).await.is_err());
     drop(tenure);
     is_gone(pid).await;
 }
@@ -842,7 +843,7 @@ fn a_session_can_live_in_a_task() {
     fn check<T: Send>(_: T) {}
     #[expect(dead_code, reason = "only its types matter")]
     fn compiles(mut session: ChildSession, mut checkpoints: Checkpoints, mut store: Stored) {
-        check(session.process_records(&[], None, &mut checkpoints, &mut store));
+        check(session.process_records(Records::default(), None, &mut checkpoints, &mut store));
         check(session.left());
         check(session.end());
     }
@@ -930,9 +931,9 @@ impl Tenure {
         }
     }
 
-    async fn process(&mut self, records: &[UserRecord]) -> Result<(), ChildError> {
+    async fn process(&mut self, records: &[StreamRecord]) -> Result<(), ChildError> {
         self.session
-            .process_records(records, Some(0), &mut self.checkpoints, &mut self.store)
+            .process_records(packed(records), Some(0), &mut self.checkpoints, &mut self.store)
             .await
     }
 
@@ -980,14 +981,17 @@ impl Checkpointer for SlowStore {
     }
 }
 
-fn record(sequence_number: &str, sub_sequence_number: u64) -> UserRecord {
-    UserRecord {
+fn record(sequence_number: &str) -> StreamRecord {
+    StreamRecord {
         sequence_number: SequenceNumber::parse(sequence_number).unwrap(),
-        sub_sequence_number,
         partition_key: "k".to_owned(),
         data: Bytes::from_static(b"hello"),
         approximate_arrival_ms: Some(1_767_225_600_123),
     }
+}
+
+fn packed(records: &[StreamRecord]) -> Records {
+    records.iter().cloned().collect()
 }
 
 /// The child's side of a session without a process, for stories about time.

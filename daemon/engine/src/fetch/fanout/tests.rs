@@ -6,6 +6,7 @@ use std::sync::Mutex;
 use async_trait::async_trait;
 use multilangd_core::fetch::fanout::LIFE;
 use multilangd_core::ids::{HashRange, Position, SequenceNumber};
+use multilangd_core::records::Records;
 use multilangd_core::stream::{
     Batch, ChildShard, Event, ShardIterator, StartAt, StreamConsumer, StreamRecord,
 };
@@ -178,12 +179,12 @@ fn number(text: &str) -> SequenceNumber {
 /// One record whose number is also the continuation.
 fn event(text: &str) -> Event {
     Event {
-        records: vec![StreamRecord {
+        records: Records::from_iter([StreamRecord {
             sequence_number: number(text),
             partition_key: "k".into(),
             data: bytes::Bytes::from_static(b"d"),
             approximate_arrival_ms: None,
-        }],
+        }]),
         continuation: Some(number(text)),
         millis_behind_latest: Some(0),
         child_shards: Vec::new(),
@@ -192,7 +193,7 @@ fn event(text: &str) -> Event {
 
 fn last_event() -> Event {
     Event {
-        records: Vec::new(),
+        records: Records::default(),
         continuation: None,
         millis_behind_latest: Some(0),
         child_shards: vec![ChildShard {
@@ -263,7 +264,7 @@ async fn come(fetch: &mut Fetch, count: usize) -> Vec<String> {
                 batch
                     .records
                     .iter()
-                    .map(|record| record.sequence_number.as_str().to_owned()),
+                    .map(|record| record.sequence_number.to_owned()),
             ),
             Some(Answer::End(_)) => come.push("end".into()),
             None => break,
@@ -497,7 +498,7 @@ async fn a_child_that_takes_nothing_costs_one_queue_and_loses_nothing() {
 #[tokio::test(start_paused = true)]
 async fn signs_of_life_fill_no_queue() {
     let quiet = |text: &str| Event {
-        records: Vec::new(),
+        records: Records::default(),
         ..event(text)
     };
     let mut events = vec![event("1")];

@@ -1,0 +1,373 @@
+//! JSON text, walked through from front to end. As strict as any parser; never more than a look at each byte, and
+//! nothing is built that nobody asked for.
+
+use multilangd_protocol::write::plain_bytes;
+
+use super::BadAnswer;
+
+/// Values inside values, in what is skipped.
+const LEVELS_MAX: u32 = 64;
+
+/// A place in JSON text.
+pub(super) struct Reader<'a> {
+    text: &'a [u8],
+    at: usize,
+}
+
+/// What is done with the value of a key, and with an item of a list: one type for all levels of what is skipped.
+type OfKey<'a, 'v> = dyn FnMut(&mut Reader<'a>, &[u8]) -> Result<(), BadAnswer> + 'v;
+type OfItem<'a, 'v> = dyn FnMut(&mut Reader<'a>) -> Result<(), BadAnswer> + 'v;
+
+/// What is between the two quotes of a string, not yet decoded.
+#[derive(Clone, Copy)]
+pub(super) struct Quoted<'a> {
+    pub(super) text: &'a [u8],
+    /// Where it begins.
+    pub(super) start: usize,
+    /// It is ASCII, and means itself.
+    pub(super) is_plain: bool,
+}
+
+impl Quoted<'_> {
+    /// What it means.
+    pub(super) fn unescaped(&self) -> Result<String, BadAnswer> {
+        let bad = |what| BadAnswer { what, at: self.start };
+        let text = std::str::from_utf8(self.text).map_err(|_| bad("a string that is no UTF-8"))?;
+        unescape(text).ok_or(bad("a string with a bad escape"))
+    }
+}
+
+impl<'a> Reader<'a> {
+    pub(super) fn new(text: &'a [u8]) -> Self {
+        Self { text, at: 0 }
+    }
+
+    /// The place, for errors.
+    pub(super) fn at(&self) -> usize {
+        self.at
+    }
+
+    pub(super) fn bad<T>(&self, what: &'static str) -> Result<T, BadAnswer> {
+        Err(BadAnswer { what, at: self.at })
+    }
+
+    /// Nothing but white space may follow.
+    pub(super) fn end(&mut self) -> Result<(), BadAnswer> {
+        self.peek();
+        if self.at < self.text.len() {
+            return self.bad("something behind the end");
+        }
+        Ok(())
+    }
+
+    /// An object: `value` reads, or skips, the value of each key. A key with escapes is none that anybody looks for.
+    pub(super) fn object(
+        &mut self,
+        mut value: impl FnMut(&mut Self, &[u8]) -> Result<(), BadAnswer>,
+    ) -> Result<(), BadAnswer> {
+        self.expect(b'{', "no object")?;
+        if self.take(b'}') {
+            return Ok(());
+        }
+        loop {
+            let key = self.string_in_place()?;
+            self.expect(b':', "no colon behind a key")?;
+            if key.is_plain {
+                value(self, key.text)?;
+            } else {
+                key.unescaped()?;
+                self.skip(0)?;
+            }
+            if self.take(b'}') {
+                return Ok(());
+            }
+            self.expect(b',', "no comma between two keys")?;
+        }
+    }
+
+    /// An array, or null. `item` reads each of its values.
+    pub(super) fn list(
+        &mut self,
+        mut item: impl FnMut(&mut Self) -> Result<(), BadAnswer>,
+    ) -> Result<(), BadAnswer> {
+        if self.null()? {
+            return Ok(());
+        }
+        self.expect(b'[', "no array")?;
+        if self.take(b']') {
+            return Ok(());
+        }
+        loop {
+            item(self)?;
+            if self.take(b']') {
+                return Ok(());
+            }
+            self.expect(b',', "no comma between two values")?;
+        }
+    }
+
+    /// A string where it is, or null.
+    pub(super) fn quoted(&mut self) -> Result<Option<Quoted<'a>>, BadAnswer> {
+        if self.null()? {
+            return Ok(None);
+        }
+        self.string_in_place().map(Some)
+    }
+
+    /// A string with everything its own, or null.
+    pub(super) fn string(&mut self) -> Result<Option<String>, BadAnswer> {
+        self.quoted()?.map(|quoted| quoted.unescaped()).transpose()
+    }
+
+    /// A string that `take` likes, given where it begins and all up to the next quote. Otherwise nothing has happened.
+    pub(super) fn up_to_quote<T>(&mut self, take: impl FnOnce(usize, &[u8]) -> Option<T>) -> Option<T> {
+        if self.peek() != b'"' {
+            return None;
+        }
+        let start = self.at + 1;
+        let length = memchr::memchr(b'"', &self.text[start..])?;
+        let taken = take(start, &self.text[start..start + length])?;
+        self.at = start + length + 1;
+        Some(taken)
+    }
+
+    /// A number times 10^`power`, to the nearest integer, or null.
+    pub(super) fn scaled(&mut self, power: i32) -> Result<Option<i64>, BadAnswer> {
+        if self.null()? {
+            return Ok(None);
+        }
+        let at = self.at;
+        let number = self.number()?;
+        number.scaled(power).map(Some).ok_or(BadAnswer {
+            what: "a number out of range",
+            at,
+        })
+    }
+
+    /// Any value, of no interest; `level` others around it.
+    pub(super) fn skip(&mut self, level: u32) -> Result<(), BadAnswer> {
+        match self.peek() {
+            b'"' => {
+                let quoted = self.string_in_place()?;
+                if !quoted.is_plain {
+                    quoted.unescaped()?;
+                }
+                Ok(())
+            }
+            b'{' | b'[' if level == LEVELS_MAX => self.bad("too many values inside values"),
+            b'{' => {
+                let mut value = |reader: &mut Self, _: &[u8]| reader.skip(level + 1);
+                self.object(&mut value as &mut OfKey<'a, '_>)
+            }
+            b'[' => {
+                let mut item = |reader: &mut Self| reader.skip(level + 1);
+                self.list(&mut item as &mut OfItem<'a, '_>)
+            }
+            b't' => self.word(b"true"),
+            b'f' => self.word(b"false"),
+            b'n' => self.word(b"null"),
+            _ => self.number().map(drop),
+        }
+    }
+
+    /// What comes next, behind white space. 0, which nothing begins with, at the end.
+    fn peek(&mut self) -> u8 {
+        loop {
+            match self.text.get(self.at) {
+                Some(b' ' | b'\n' | b'\r' | b'\t') => self.at += 1,
+                Some(byte) => return *byte,
+                None => return 0,
+            }
+        }
+    }
+
+    fn take(&mut self, byte: u8) -> bool {
+        let is_there = self.peek() == byte;
+        self.at += usize::from(is_there);
+        is_there
+    }
+
+    fn expect(&mut self, byte: u8, what: &'static str) -> Result<(), BadAnswer> {
+        if self.take(byte) { Ok(()) } else { self.bad(what) }
+    }
+
+    fn null(&mut self) -> Result<bool, BadAnswer> {
+        if self.peek() != b'n' {
+            return Ok(false);
+        }
+        self.word(b"null")?;
+        Ok(true)
+    }
+
+    fn word(&mut self, word: &[u8]) -> Result<(), BadAnswer> {
+        if !self.text[self.at..].starts_with(word) {
+            return self.bad("no JSON value");
+        }
+        self.at += word.len();
+        Ok(())
+    }
+
+    fn string_in_place(&mut self) -> Result<Quoted<'a>, BadAnswer> {
+        self.expect(b'"', "no string")?;
+        let start = self.at;
+        let mut is_plain = true;
+        loop {
+            let rest = self.text.get(self.at..).unwrap_or_default();
+            let plain = plain_bytes(rest);
+            self.at += plain;
+            match rest.get(plain) {
+                Some(b'"') => break,
+                // Whatever is escaped is not the end.
+                Some(b'\\') => self.at += 2,
+                Some(0x80..) => self.at += 1,
+                Some(_) => return self.bad("a control character in a string"),
+                None => return self.bad("the answer is cut off"),
+            }
+            is_plain = false;
+        }
+        let text = &self.text[start..self.at];
+        self.at += 1;
+        Ok(Quoted {
+            text,
+            start,
+            is_plain,
+        })
+    }
+
+    fn number(&mut self) -> Result<Number, BadAnswer> {
+        let mut number = Number {
+            is_negative: self.next_is(b'-'),
+            ..Number::default()
+        };
+        if self.next_is(b'0') {
+            if self.next_digit().is_some() {
+                return self.bad("a number that begins with zero");
+            }
+        } else if self.digits(&mut number) == 0 {
+            return self.bad("no JSON value");
+        }
+        if self.next_is(b'.') {
+            let fraction = self.digits(&mut number);
+            if fraction == 0 {
+                return self.bad("a number that ends with its point");
+            }
+            number.power = number.power.saturating_sub(fraction);
+        }
+        if self.next_is(b'e') || self.next_is(b'E') {
+            let is_negative = self.next_is(b'-');
+            if !is_negative {
+                self.next_is(b'+');
+            }
+            let mut exponent = Number::default();
+            if self.digits(&mut exponent) == 0 {
+                return self.bad("a number without its exponent");
+            }
+            let exponent = i32::try_from(exponent.digits).unwrap_or(i32::MAX);
+            number.power = number
+                .power
+                .saturating_add(if is_negative { -exponent } else { exponent });
+        }
+        Ok(number)
+    }
+
+    fn next_is(&mut self, byte: u8) -> bool {
+        let is_there = self.text.get(self.at) == Some(&byte);
+        self.at += usize::from(is_there);
+        is_there
+    }
+
+    fn next_digit(&mut self) -> Option<u8> {
+        let digit = self.text.get(self.at)?.wrapping_sub(b'0');
+        let is_digit = digit < 10;
+        self.at += usize::from(is_digit);
+        is_digit.then_some(digit)
+    }
+
+    /// How many there were.
+    fn digits(&mut self, number: &mut Number) -> i32 {
+        let began = self.at;
+        while let Some(digit) = self.next_digit() {
+            let longer = number
+                .digits
+                .checked_mul(10)
+                .and_then(|ten| ten.checked_add(digit.into()));
+            match longer {
+                Some(longer) if !number.is_full => number.digits = longer,
+                Some(_) | None => {
+                    number.is_full = true;
+                    number.power = number.power.saturating_add(1);
+                }
+            }
+        }
+        i32::try_from(self.at - began).unwrap_or(i32::MAX)
+    }
+}
+
+/// `digits` times 10^`power`.
+#[derive(Default)]
+struct Number {
+    is_negative: bool,
+    digits: u64,
+    /// There were more digits than these.
+    is_full: bool,
+    power: i32,
+}
+
+impl Number {
+    /// Times 10^`power`, to the nearest integer. `None`: too large.
+    fn scaled(&self, power: i32) -> Option<i64> {
+        if self.digits == 0 {
+            return Some(0);
+        }
+        let power = self.power.saturating_add(power);
+        let scale = 10_u64.checked_pow(power.unsigned_abs());
+        let digits = match (power >= 0, scale) {
+            (true, scale) => self.digits.checked_mul(scale?)?,
+            (false, Some(scale)) => self.digits / scale + u64::from(self.digits % scale >= scale / 2),
+            (false, None) => 0,
+        };
+        let integer = i64::try_from(digits).ok()?;
+        Some(if self.is_negative { -integer } else { integer })
+    }
+}
+
+/// The text of what is between two quotes. `None`: an escape that is none, or half a surrogate pair.
+fn unescape(quoted: &str) -> Option<String> {
+    let mut text = String::with_capacity(quoted.len());
+    let mut rest = quoted;
+    while let Some((plain, escaped)) = rest.split_once('\\') {
+        text.push_str(plain);
+        let kind = escaped.chars().next()?;
+        rest = &escaped[kind.len_utf8()..];
+        text.push(match kind {
+            '"' | '\\' | '/' => kind,
+            'b' => '\u{8}',
+            'f' => '\u{c}',
+            'n' => '\n',
+            'r' => '\r',
+            't' => '\t',
+            'u' => {
+                let high = unit(&mut rest)?;
+                match char::from_u32(high.into()) {
+                    Some(character) => character,
+                    None => {
+                        rest = rest.strip_prefix("\\u")?;
+                        let low = unit(&mut rest)?;
+                        char::decode_utf16([high, low]).next()?.ok()?
+                    }
+                }
+            }
+            _ => return None,
+        });
+    }
+    text.push_str(rest);
+    Some(text)
+}
+
+/// Takes four hexadecimal digits: a unit of UTF-16.
+fn unit(rest: &mut &str) -> Option<u16> {
+    let (digits, behind) = rest.split_at_checked(4)?;
+    *rest = behind;
+    let are_digits = digits.bytes().all(|byte| byte.is_ascii_hexdigit());
+    are_digits.then(|| u16::from_str_radix(digits, 16).ok())?
+}
