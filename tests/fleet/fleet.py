@@ -193,7 +193,22 @@ class Fleet:
         self.event(f"{name} joins", act, patience)
         return self.workers[name]
 
+    def settle(self, patience):
+        """Until every open lease has been renewed by the owner that it has: it is for those that something is promised."""
+        given = {}
+
+        def all_renewed():
+            rows = {key: row for key, row in self.leases().items() if row["checkpoint"] != "SHARD_END"}
+            for key, row in rows.items():
+                if key not in given or given[key].get("leaseOwner") != row.get("leaseOwner"):
+                    given[key] = row
+            return all("checkpointOwner" not in row and int(row["leaseCounter"]) > int(given[key]["leaseCounter"]) for key, row in rows.items())
+
+        self.until("every lease is renewed by its owner", patience, all_renewed)
+
     def kill(self, worker, patience, limit=None):
+        self.settle(patience)
+
         def act():
             worker.ended = True
             os.kill(worker.process.pid, signal.SIGKILL)
