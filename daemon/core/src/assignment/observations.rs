@@ -14,7 +14,7 @@ use crate::worker_metrics::WorkerMetrics;
 #[derive(Clone, Debug, Default)]
 pub struct Observations {
     leases: BTreeMap<ShardId, Observed>,
-    /// Workers that let all their leases expire, and the report they had given by then.
+    /// Workers that let a lease expire and renewed no other, and the report they had given by then.
     silent: BTreeMap<WorkerId, Option<i64>>,
     promptness: Promptness,
     /// When the last look began.
@@ -93,7 +93,7 @@ impl Observations {
             .into_iter()
             .map(|lease| self.judge(lease, settings, began))
             .collect();
-        let workers = self.active(&leases, reports, me, settings, ended_s);
+        let workers = self.active(&leases, reports, me, settings, began, ended_s);
         let is_there = |worker: &WorkerId| workers.iter().any(|report| report.worker == *worker);
         self.promptness.learn(proofs, is_there);
         let is_prompt = |worker: &WorkerId| me == Some(worker) || self.promptness.is_prompt(worker);
@@ -177,7 +177,8 @@ impl Observations {
 
     /// The workers that may get leases: valid, fresh, not failing, and alive.
     ///
-    /// Compat: a worker that let all its leases expire is taken for dead until it reports again. Java gives it leases
+    /// Compat: a worker that let a lease expire, and has renewed no other lately, is taken for dead until it reports again: the
+    /// leases of one that died expire one after the other, and what was taken from it must not go back to it. Java gives it leases
     /// until its last report is two report intervals old (60 s).
     fn active(
         &mut self,
@@ -185,12 +186,20 @@ impl Observations {
         reports: Vec<WorkerMetrics>,
         me: Option<&WorkerId>,
         settings: &AssignmentSettings,
+        now: Instant,
         now_s: i64,
     ) -> Vec<WorkerMetrics> {
-        let mut renews: BTreeMap<&WorkerId, bool> = BTreeMap::new();
+        let (mut late, mut renewing) = (BTreeSet::new(), BTreeSet::new());
         for seen in leases {
-            if let Some(owner) = seen.lease.actual_owner() {
-                *renews.entry(owner).or_default() |= !seen.is_free;
+            let Some(owner) = seen.lease.actual_owner() else {
+                continue;
+            };
+            if seen.is_free {
+                late.insert(owner);
+            }
+            let is_recent = |renewed| now.saturating_duration_since(renewed) <= settings.failover / 2;
+            if !seen.is_new && seen.renewed.is_some_and(is_recent) {
+                renewing.insert(owner);
             }
         }
         let before = std::mem::take(&mut self.silent);
@@ -199,8 +208,8 @@ impl Observations {
         for report in reports {
             let is_me = me == Some(&report.worker);
             let was_silent = before.get(&report.worker) == Some(&report.updated_s);
-            let renews = renews.get(&report.worker).copied();
-            let is_silent = renews == Some(false) || (was_silent && renews.is_none());
+            let is_silent =
+                (late.contains(&report.worker) || was_silent) && !renewing.contains(&report.worker);
             if is_silent {
                 self.silent.insert(report.worker.clone(), report.updated_s);
             }

@@ -95,6 +95,25 @@ fn a_worker_that_let_its_leases_expire_gets_none_before_it_reports_again() {
 }
 
 #[test]
+fn a_worker_whose_first_lease_has_expired_gets_none_while_the_others_are_about_to() {
+    let mut table = table("s1=dead s2=dead s3=me s4=me s5=me s6=me", "me dead");
+    table.lead("me", 0);
+    table.leases[1].counter += 1;
+    table.lead("me", 2_000);
+    table.renew("me");
+    let view = table.look(10_001, Some("me"));
+    let moves = show(&plan(&view, &table.settings, true, &mut Rng::new(1)));
+    assert_eq!(moves, ["s1 -> me"]);
+    table.assign("s1", "me", 10_001);
+    table.renew("me");
+    let view = table.look(11_000, Some("me"));
+    assert_eq!(
+        show(&plan(&view, &table.settings, true, &mut Rng::new(1))),
+        [""; 0]
+    );
+}
+
+#[test]
 fn an_assigned_lease_waits_an_interval_for_its_owner_to_find_it() {
     let mut table = table("s1", "a b");
     assert_eq!(table.moves(0), ["s1 -> a"]);
