@@ -12,7 +12,7 @@ TARGET := $(abspath $(or $(CARGO_TARGET_DIR),target))
 export MULTILANGD := $(TARGET)/debug/multilangd
 
 # Tests that start real daemons; the others are the inner loop; simulations have a build of their own.
-PROMISES := end_to_end local credentials cloudwatch fanout
+PROMISES := end_to_end local credentials cloudwatch fanout twin
 TALES := $(filter-out $(PROMISES) simulation,$(basename $(notdir $(wildcard tests/tests/*.rs))))
 
 build:

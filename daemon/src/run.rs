@@ -132,7 +132,7 @@ async fn work(config: &Config, local: Option<&Endpoints>, stop: &CancellationTok
     };
     match wiring::work(config, worker, outside, stop).await {
         Ok(Exit::Clean | Exit::Late) => EXIT_DONE,
-        Ok(Exit::ChildFailed(_) | Exit::Broken(_)) => EXIT_FAILED,
+        Ok(Exit::ChildFailed(_) | Exit::Broken(_) | Exit::Twin) => EXIT_FAILED,
         Err(NotStarted::Leases(StartError::Stopped)) => EXIT_DONE,
         Err(error) => {
             error!("{}", chain(Some(&error)));

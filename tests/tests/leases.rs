@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use multilangd_core::ids::{Position, ShardId, WorkerId};
 use multilangd_core::leases::Lease;
-use multilangd_core::table::{Item, Value, Write};
+use multilangd_core::table::{Action, Item, Value, Write};
+use multilangd_core::worker_metrics::WorkerMetrics;
 use multilangd_engine::child::CheckpointError;
 use multilangd_engine::clock::Clock;
 use multilangd_engine::leases::{HeldLease, LeaseSettings, Leases, StartError, Tenure};
@@ -152,6 +153,131 @@ async fn a_second_process_under_a_live_id_is_refused_and_the_first_keeps_its_lea
     assert!(said.starts_with("workerId = me"), "{said}");
     sleep(Duration::from_secs(60)).await;
     assert_eq!(held(&first)[0].tenure, tenure);
+}
+
+#[tokio::test(start_paused = true)]
+async fn of_two_processes_that_start_under_one_id_one_ends_and_the_other_has_the_leases() {
+    let table = FakeTable::existing("app");
+    let (one, other) = (start(&table, "me").await, start(&table, "me").await);
+    create(&one, &["s-1", "s-2"]).await;
+    until_held(&one, &["s-1", "s-2"]).await;
+    let ended = timeout(Duration::from_secs(10), async {
+        tokio::select! {
+            () = one.twin() => (&one, &other),
+            () = other.twin() => (&other, &one),
+        }
+    });
+    let (ended, stays) = ended.await.expect("one of them ends");
+    until_held(ended, &[]).await;
+    ended.stop().await;
+    until_held(stays, &["s-1", "s-2"]).await;
+    sleep(Duration::from_secs(120)).await;
+    until_held(stays, &["s-1", "s-2"]).await;
+    assert_eq!(lease(&table, "s-1").owner, Some("me".into()));
+    assert!(timeout(Duration::from_secs(60), stays.twin()).await.is_err());
+    assert!(table.row("me").is_some());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_worker_ends_beside_a_java_process_of_its_id_that_does_not() {
+    let table = FakeTable::existing("app");
+    let leases = one_held(&table).await;
+    let foreign = table.clone();
+    let java = tokio::spawn(async move {
+        for at_s in 0.. {
+            sleep(Duration::from_secs(30)).await;
+            let report = WorkerMetrics::unmeasured("me".into(), NOW_MS / 1000 + at_s * 30 + 7);
+            foreign.apply(&report.report()).unwrap();
+        }
+    });
+    let took = Instant::now();
+    timeout(Duration::from_secs(150), leases.twin())
+        .await
+        .expect("it ends");
+    assert!(
+        took.elapsed() > Duration::from_secs(60),
+        "a single report was enough"
+    );
+    until_held(&leases, &[]).await;
+    java.abort();
+}
+
+#[tokio::test(start_paused = true)]
+async fn lost_answers_of_reports_are_not_taken_for_another_process() {
+    let table = FakeTable::existing("app");
+    let leases = one_held(&table).await;
+    let mut count = 0;
+    table.set_faults(move |call| {
+        let is_report = matches!(call, Call::Write(write) if write.key("leaseKey") == Some("me"));
+        count += u32::from(is_report);
+        let faults = [
+            Some(Fault::AppliedUnanswered),
+            Some(Fault::Lost),
+            Some(Fault::AppliedAfter(Duration::from_secs(5))),
+            None,
+        ];
+        faults[count as usize % faults.len()].filter(|_| is_report)
+    });
+    assert!(timeout(Duration::from_secs(1800), leases.twin()).await.is_err());
+    assert!(holds(&leases, "s-1"));
+}
+
+/// A killed process's last renewal arrives late, and a leader gives the lease to its id anew.
+#[tokio::test(start_paused = true)]
+async fn a_worker_that_comes_back_is_not_refused_for_what_others_write_into_its_leases() {
+    let table = FakeTable::existing("app");
+    drop(one_held(&table).await);
+    let (rows, late) = (table.clone(), lease(&table, "s-1").renew());
+    tokio::spawn(async move {
+        sleep(Duration::from_millis(300)).await;
+        drop(rows.apply(&late));
+        for _ in 0..3 {
+            sleep(Duration::from_millis(1200)).await;
+            rows.apply(&lease(&rows, "s-1").assign(&"me".into())).unwrap();
+        }
+    });
+    let again = start(&table, "me").await;
+    until_held(&again, &["s-1"]).await;
+    assert!(timeout(Duration::from_secs(120), again.twin()).await.is_err());
+}
+
+/// Read anew, the row of a later tenure looks like the earlier one's own, one write ahead.
+#[tokio::test(start_paused = true)]
+async fn a_checkpoint_of_an_earlier_tenure_does_not_move_a_later_one_back() {
+    let table = FakeTable::existing("app");
+    let leases = one_held(&table).await;
+    let old = held(&leases)[0].tenure.clone();
+    // Its first write is lost; its look at the row comes after the later tenure's beginning, its second write after the
+    // later tenure's checkpoint.
+    let (mut writes, mut reads) = (0, 0);
+    let ten = Action::Set("checkpoint", Value::s("10"));
+    table.set_faults(move |call| match call {
+        Call::Write(Write::Update { actions, .. }) if actions.contains(&ten) => {
+            writes += 1;
+            [Fault::Lost, Fault::AppliedAfter(Duration::from_millis(400))]
+                .get(writes - 1)
+                .copied()
+        }
+        Call::Get(key) if key == "s-1" && writes == 1 => {
+            reads += 1;
+            (reads == 1).then_some(Fault::AppliedAfter(Duration::from_millis(2500)))
+        }
+        _ => None,
+    });
+    let (again, tenure) = (leases.clone(), old.clone());
+    let began = Instant::now();
+    let stored = tokio::spawn(async move { again.checkpoint(&tenure, &at("10", 0)).await });
+    sleep(Duration::from_millis(100)).await;
+    leases.drop_lease(&old).await;
+    until_held(&leases, &["s-1"]).await;
+    let new = held(&leases)[0].tenure.clone();
+    assert_ne!(old, new);
+    sleep(Duration::from_millis(2700).saturating_sub(began.elapsed())).await;
+    leases.checkpoint(&new, &at("20", 0)).await.unwrap();
+    assert_eq!(stored.await.unwrap(), Err(CheckpointError::LeaseLost));
+    sleep(Duration::from_secs(30)).await;
+    assert_eq!(lease(&table, "s-1").checkpoint, at("20", 0));
+    assert_eq!(held(&leases)[0].tenure, new);
 }
 
 #[tokio::test(start_paused = true)]

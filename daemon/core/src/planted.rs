@@ -30,6 +30,10 @@ pub enum Bug {
     ValidFromAnswer,
     /// A checkpoint writes the row anew, without what is not understood.
     UnknownDropped,
+    /// Reports do not expect the one before: another process of this id goes unnoticed.
+    ReportWithoutClaim,
+    /// A row that moves into the lease table is deleted where it was, and not written where it belongs.
+    RowLostInMove,
 }
 
 impl Bug {
@@ -47,6 +51,8 @@ impl Bug {
         Self::ExpiryIgnored,
         Self::ValidFromAnswer,
         Self::UnknownDropped,
+        Self::ReportWithoutClaim,
+        Self::RowLostInMove,
     ];
 }
 

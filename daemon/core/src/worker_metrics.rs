@@ -87,8 +87,19 @@ impl WorkerMetrics {
         })
     }
 
-    /// The report: an unconditional update of all attributes (trap 42).
+    /// The report: an update of all attributes (trap 42), as Java makes it.
     pub fn report(&self) -> Write {
+        self.write(Vec::new())
+    }
+
+    /// The same, on condition that the row still has the time of the report before; `None`: no time, or no row.
+    ///
+    /// Compat: Java reports without a condition. Two processes that work under one id by mistake are told apart by it.
+    pub fn report_after(&self, last_s: Option<i64>) -> Write {
+        self.write(vec![updated_at(last_s)])
+    }
+
+    fn write(&self, conditions: Vec<Condition>) -> Write {
         let lists = |lists: &BTreeMap<String, Vec<f64>>| {
             let list = |numbers: &Vec<f64>| Value::L(numbers.iter().map(|number| decimal(*number)).collect());
             Value::M(
@@ -115,16 +126,17 @@ impl WorkerMetrics {
         );
         Write::Update {
             key: self.worker.as_str().to_owned(),
-            conditions: Vec::new(),
+            conditions,
             actions,
         }
     }
 
-    /// Takes the own row away, so that no leader assigns anything to a worker that leaves (`leasing.md 11`).
-    pub fn retire(worker: &WorkerId) -> Write {
+    /// Takes the own row away, so that no leader assigns anything to a worker that leaves (`leasing.md 11`): the row of
+    /// this time, for another process may have this id by now.
+    pub fn retire(worker: &WorkerId, last_s: Option<i64>) -> Write {
         Write::Delete {
             key: worker.as_str().to_owned(),
-            conditions: Vec::new(),
+            conditions: vec![updated_at(last_s)],
         }
     }
 
@@ -165,6 +177,13 @@ impl WorkerMetrics {
         self.updated_s
             .is_some_and(|updated| now_s - updated <= age_max.as_secs() as i64)
     }
+}
+
+/// The row has this time, or none.
+fn updated_at(at_s: Option<i64>) -> Condition {
+    at_s.map_or(Condition::Absent(UPDATED_S), |at_s| {
+        Condition::Equals(UPDATED_S, Value::n(at_s))
+    })
 }
 
 #[cfg(test)]

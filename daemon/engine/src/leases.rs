@@ -25,6 +25,7 @@ use crate::platform::Host;
 use crate::table::{Table, TableError, TableSettings};
 
 mod discovery;
+mod identity;
 mod keeper;
 mod operation;
 mod places;
@@ -32,6 +33,7 @@ mod rows;
 mod rules;
 mod start;
 
+pub(crate) use identity::Identity;
 pub(crate) use keeper::Message;
 pub use places::LegacyTables;
 pub(crate) use places::{LegacyRows, Places, place};
@@ -193,6 +195,7 @@ struct Inner {
     held: watch::Receiver<Held>,
     is_leader: watch::Receiver<bool>,
     is_taking: watch::Sender<bool>,
+    identity: Identity,
     signals: Signals,
     last_round: mpsc::Sender<oneshot::Sender<()>>,
     /// Ends discovery and the metrics row.
@@ -239,6 +242,12 @@ impl Leases {
     /// Whether this worker leads the fleet.
     pub fn is_leader(&self) -> watch::Receiver<bool> {
         self.inner.is_leader.clone()
+    }
+
+    /// Returns when another process was found to work under this worker's id. Nothing is held from then on, and the leases
+    /// stay as they are, for the other one.
+    pub async fn twin(&self) {
+        self.inner.identity.lost().await;
     }
 
     /// Where this worker notes what happens.
@@ -359,6 +368,17 @@ impl Leases {
     /// the lock, and waits for all tasks.
     pub async fn stop(&self) {
         self.stop_taking().await;
+        if !self.inner.identity.is_lost() {
+            self.leave_nothing_behind().await;
+        }
+        self.inner.leading.cancel();
+        let mut tasks = self.inner.tasks.lock().await;
+        while tasks.leading.join_next().await.is_some() {}
+        self.inner.running.cancel();
+        while tasks.rest.join_next().await.is_some() {}
+    }
+
+    async fn leave_nothing_behind(&self) {
         self.give_all_away().await;
         // What was assigned to this worker in its last moments, and never held, is given back as well.
         if let Ok(Ok(found)) = timeout(LAST_SCAN_MAX, self.inner.rows.scan(true)).await {
@@ -376,10 +396,5 @@ impl Leases {
         if timeout(LAST_ROUND_MAX, last_round).await.is_err() {
             warn!("the leases given back could not be assigned in time; the next leader assigns them");
         }
-        self.inner.leading.cancel();
-        let mut tasks = self.inner.tasks.lock().await;
-        while tasks.leading.join_next().await.is_some() {}
-        self.inner.running.cancel();
-        while tasks.rest.join_next().await.is_some() {}
     }
 }

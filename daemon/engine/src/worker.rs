@@ -43,6 +43,8 @@ pub enum Exit {
     Late,
     /// A child failed (`protocol.md 10.1`: exit code 1).
     ChildFailed(ChildError),
+    /// Another process works under this worker's id; it has the leases.
+    Twin,
     /// A consumer died of a bug of ours.
     Broken(String),
 }
@@ -76,6 +78,7 @@ pub struct Worker {
     shards_finished: watch::Sender<u64>,
     stopping: bool,
     failure: Option<ChildError>,
+    has_twin: bool,
     records_reported: u64,
     records_ended: u64,
 }
@@ -93,6 +96,7 @@ impl Worker {
             shards_finished: watch::channel(0).0,
             stopping: false,
             failure: None,
+            has_twin: false,
             records_reported: 0,
             records_ended: 0,
         }
@@ -101,7 +105,8 @@ impl Worker {
     /// Runs until `stop` is cancelled and everything is given back, or a child fails. Dropping the future ends every
     /// child at once and gives nothing back.
     pub async fn run(mut self, stop: CancellationToken) -> Exit {
-        let mut held = self.around.leases.held();
+        let leases = self.around.leases.clone();
+        let mut held = leases.held();
         held.mark_changed();
         let mut summary = interval_at(
             Instant::now() + self.settings.summary_interval,
@@ -119,6 +124,15 @@ impl Worker {
                 biased;
                 () = stop.cancelled(), if !self.stopping => {
                     grace_ends = Some(self.begin_to_stop());
+                }
+                () = leases.twin(), if !self.has_twin => {
+                    self.has_twin = true;
+                    for consumer in self.consumers.values() {
+                        raise(&consumer.ending, Ending::LeaseLost);
+                    }
+                    if !self.stopping {
+                        grace_ends = Some(self.begin_to_stop());
+                    }
                 }
                 () = at(grace_ends) => {
                     late = true;
@@ -185,6 +199,7 @@ impl Worker {
                 error!(why, "this is a bug in multilangd");
                 Exit::Broken(why)
             }
+            (None, _, _) if self.has_twin => Exit::Twin,
             (None, Some(error), _) => Exit::ChildFailed(error),
             (None, None, true) => Exit::Late,
             (None, None, false) => Exit::Clean,

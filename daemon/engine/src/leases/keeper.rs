@@ -11,11 +11,11 @@ use multilangd_core::metrics::{self, Call, Metric, Of};
 #[cfg(planted)]
 use multilangd_core::planted;
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
-use tokio::task::JoinSet;
+use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 use tracing::{debug, error, info, warn};
 
-use super::operation::{Operator, Verdict};
+use super::operation::{Doubt, Operator, Verdict};
 use super::{Held, HeldLease, Signals, Tenure};
 use crate::child::CheckpointError;
 use crate::table::TableError;
@@ -61,6 +61,7 @@ struct Finished {
     tenure: Tenure,
     verdict: Verdict,
     answered: Answered,
+    foreign_writes: u32,
 }
 
 struct Holding {
@@ -72,12 +73,17 @@ struct Holding {
     /// When a renewal was last begun, whatever became of it: a table that throttles is not asked more often.
     tried: Instant,
     is_busy: bool,
+    /// The renewal or checkpoint under way. It ends with the tenure: read anew, the row of a later tenure would look like
+    /// its own.
+    under_way: Option<AbortHandle>,
     /// At most one renewal, one checkpoint (a child waits for its answer) and the few ways to give the lease away.
     waiting: VecDeque<Operation>,
     /// The last renewal had no answer; said once per streak.
     is_unsure: bool,
     /// It is being given away, and no longer counts as held: the next owner may start before our answer arrives.
     is_leaving: bool,
+    /// How often somebody else has written it as ours.
+    foreign_writes: u32,
 }
 
 /// How the keeper keeps time.
@@ -141,11 +147,17 @@ impl Keeper {
 
     /// Runs until every handle is gone.
     pub(super) async fn run(mut self, mut messages: mpsc::Receiver<Message>) {
+        let identity = self.operator.identity.clone();
+        let mut is_disowned = false;
         let mut renewal = interval(self.pace.renewal_interval / LOOKS_PER_INTERVAL);
         renewal.set_missed_tick_behavior(MissedTickBehavior::Skip);
         loop {
             let is_changed = tokio::select! {
                 biased;
+                () = identity.lost(), if !is_disowned => {
+                    is_disowned = true;
+                    self.disown()
+                }
                 () = sleep_until(self.next_expiry()), if !self.holdings.is_empty() => self.expire(),
                 _ = renewal.tick() => {
                     self.renew_due();
@@ -221,7 +233,8 @@ impl Keeper {
                 false
             }
             Message::Drop(tenure, reply) => {
-                let removed = self.holdings.remove(&tenure).is_some();
+                let removed = self.holdings.contains_key(&tenure);
+                self.remove(&tenure);
                 if removed {
                     info!(shard = %tenure.shard, "lease dropped: no longer renewed");
                     self.publish();
@@ -242,6 +255,15 @@ impl Keeper {
         }
     }
 
+    /// Another process has this id, and with it the leases: they are no longer held, and nothing of them is written.
+    fn disown(&mut self) -> bool {
+        self.is_taking = false;
+        for tenure in self.tenures() {
+            self.remove(&tenure);
+        }
+        true
+    }
+
     fn tenures(&self) -> Vec<Tenure> {
         self.holdings.keys().cloned().collect()
     }
@@ -260,7 +282,7 @@ impl Keeper {
     /// Holds a lease from now on, as a new tenure. One that comes while we are leaving is given back unseen.
     fn adopt(&mut self, lease: Lease, sent: Instant) {
         let valid_until = sent + self.pace.failover;
-        if self.holds(&lease.key) || valid_until < Instant::now() {
+        if self.holds(&lease.key) || valid_until < Instant::now() || self.operator.identity.is_lost() {
             return;
         }
         let is_taking = self.is_taking;
@@ -279,9 +301,11 @@ impl Keeper {
             lease,
             valid_until,
             is_busy: false,
+            under_way: None,
             waiting: VecDeque::new(),
             is_unsure: false,
             is_leaving: !is_taking,
+            foreign_writes: 0,
         };
         self.holdings.insert(tenure.clone(), holding);
         if !is_taking {
@@ -330,10 +354,12 @@ impl Keeper {
                 shard: lease.key.clone(),
                 token: 0,
             };
+            let mut doubt = Doubt::default();
             Finished {
                 tenure,
-                verdict: operator.renew(lease).await,
+                verdict: operator.renew(lease, &mut doubt).await,
                 answered: Answered::Found,
+                foreign_writes: 0,
             }
         });
     }
@@ -419,34 +445,42 @@ impl Keeper {
             return;
         };
         holding.is_busy = true;
+        let mut doubt = Doubt {
+            of_own_write: holding.is_unsure,
+            foreign_writes: holding.foreign_writes,
+        };
         let mut lease = holding.lease.clone();
         let (operator, tenure) = (self.operator.clone(), tenure.clone());
         match operation {
             Operation::Renew => {
                 holding.rate(&mut lease, self.pace.renewal_interval);
                 let renewals = self.renewals.clone();
-                self.operations.spawn(async move {
+                let under_way = self.operations.spawn(async move {
                     let _permit = renewals.acquire().await;
-                    let verdict = operator.renew(lease).await;
+                    let verdict = operator.renew(lease, &mut doubt).await;
                     Finished {
                         tenure,
                         verdict,
                         answered: Answered::Renew,
+                        foreign_writes: doubt.foreign_writes,
                     }
                 });
+                holding.under_way = Some(under_way);
             }
             Operation::Checkpoint(position, reply) => {
                 if holding.rated.elapsed() >= self.pace.renewal_interval {
                     holding.rate(&mut lease, self.pace.renewal_interval);
                 }
-                self.operations.spawn(async move {
-                    let (verdict, result) = operator.checkpoint(lease, &position).await;
+                let under_way = self.operations.spawn(async move {
+                    let (verdict, result) = operator.checkpoint(lease, &position, &mut doubt).await;
                     Finished {
                         tenure,
                         verdict,
                         answered: Answered::Checkpoint(reply, result),
+                        foreign_writes: doubt.foreign_writes,
                     }
                 });
+                holding.under_way = Some(under_way);
             }
             Operation::GiveAway(reply) => {
                 holding.is_leaving = true;
@@ -457,6 +491,7 @@ impl Keeper {
                         tenure,
                         verdict,
                         answered: Answered::GiveAway(reply),
+                        foreign_writes: doubt.foreign_writes,
                     }
                 });
             }
@@ -470,6 +505,8 @@ impl Keeper {
         while let Some(finished) = next {
             match finished {
                 Ok(finished) => is_changed |= self.finish(finished),
+                // Its tenure had ended.
+                Err(died) if died.is_cancelled() => {}
                 Err(died) => warn!(%died, "an operation on a lease died; this is a bug in multilangd"),
             }
             next = self.operations.try_join_next();
@@ -491,7 +528,11 @@ impl Keeper {
             tenure,
             verdict,
             answered,
+            foreign_writes,
         } = finished;
+        if let Some(holding) = self.holdings.get_mut(&tenure) {
+            (holding.under_way, holding.foreign_writes) = (None, foreign_writes);
+        }
         if matches!(answered, Answered::Found) {
             self.adopting.remove(&tenure.shard);
             return match verdict {
@@ -606,6 +647,9 @@ impl Keeper {
         let Some(holding) = self.holdings.remove(tenure) else {
             return;
         };
+        if let Some(under_way) = holding.under_way {
+            under_way.abort();
+        }
         for operation in holding.waiting {
             match operation {
                 Operation::Renew | Operation::GiveAway(None) => {}

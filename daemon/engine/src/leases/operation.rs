@@ -8,9 +8,11 @@ use multilangd_core::metrics::{Call, Of, Operation, checkpoint_operation};
 #[cfg(planted)]
 use multilangd_core::planted;
 use multilangd_core::table::{Item, Write};
+use multilangd_core::twin::FOREIGN_RENEWALS_MAX;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
+use super::Identity;
 use super::rows::Rows;
 use crate::child::CheckpointError;
 use crate::clock::Clock;
@@ -36,6 +38,15 @@ pub(super) enum Verdict {
     Given(Option<WorkerId>),
 }
 
+/// Who else may have written a lease, when an operation on it begins.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Doubt {
+    /// A write of ours had no answer, and may show yet.
+    pub(super) of_own_write: bool,
+    /// How often somebody else has written it as ours since it is held.
+    pub(super) foreign_writes: u32,
+}
+
 /// Everything an operation needs besides the lease.
 #[derive(Clone)]
 pub(super) struct Operator {
@@ -46,6 +57,7 @@ pub(super) struct Operator {
     pub(super) rules: watch::Receiver<Rules>,
     /// In a fleet of 2.x: who may get what this worker gives away.
     pub(super) heirs: watch::Receiver<Vec<WorkerId>>,
+    pub(super) identity: Identity,
 }
 
 enum Answer {
@@ -56,9 +68,9 @@ enum Answer {
 
 impl Operator {
     /// 3.3: the heartbeat.
-    pub(super) async fn renew(&self, lease: Lease) -> Verdict {
+    pub(super) async fn renew(&self, lease: Lease, doubt: &mut Doubt) -> Verdict {
         let began = Instant::now();
-        let verdict = self.try_to_renew(lease).await;
+        let verdict = self.try_to_renew(lease, doubt).await;
         // A lost lease counts as a success too: the table has answered.
         let is_success = !matches!(verdict, Verdict::Unsure(_));
         self.metrics.call(
@@ -71,7 +83,23 @@ impl Operator {
         verdict
     }
 
-    async fn try_to_renew(&self, mut lease: Lease) -> Verdict {
+    /// A row that is ours and ahead, without a write of ours that it could show: perhaps another process of this id is at
+    /// work, or a leader gave us anew what we hold. The report, on its condition, tells. By the rules of 2.x, where nobody
+    /// reports, a few such writes do. `false`: this process must end.
+    fn may_go_on(&self, mine: &Lease, row: &Lease, doubt: &mut Doubt) -> bool {
+        if row.counter == mine.counter || std::mem::replace(&mut doubt.of_own_write, true) {
+            return true;
+        }
+        doubt.foreign_writes += 1;
+        self.identity.suspect();
+        let is_twin = !self.rules.borrow().reports() && doubt.foreign_writes >= FOREIGN_RENEWALS_MAX;
+        if is_twin && !self.identity.is_lost() {
+            self.identity.lose(&self.me);
+        }
+        !is_twin
+    }
+
+    async fn try_to_renew(&self, mut lease: Lease, doubt: &mut Doubt) -> Verdict {
         let mut last = TableError::Conflict(None);
         for _ in 0..WRITES_MAX {
             let sent = Instant::now();
@@ -83,6 +111,9 @@ impl Operator {
                 // A hand-off was requested, or an answer of ours was lost: in both cases the row tells, and the
                 // renewal is sent again from there, so that its time is known.
                 Answer::Conflict(row) => match standing(&lease, row.as_ref(), &self.me) {
+                    Standing::Ours(row) if !self.may_go_on(&lease, &row, doubt) => {
+                        return Verdict::Lost(Some(row));
+                    }
                     Standing::Ours(row) => {
                         last = TableError::Conflict(None);
                         lease = Lease {
@@ -90,7 +121,7 @@ impl Operator {
                             ..*row
                         };
                     }
-                    Standing::Lost => return Verdict::Lost(row.map(Box::new)),
+                    Standing::Lost => return self.lost(row),
                 },
                 Answer::Failed(error) => return Verdict::Unsure(error),
             }
@@ -103,9 +134,10 @@ impl Operator {
         &self,
         lease: Lease,
         position: &Position,
+        doubt: &mut Doubt,
     ) -> (Verdict, Result<(), CheckpointError>) {
         let (began, shard) = (Instant::now(), lease.key.clone());
-        let (verdict, result) = self.try_to_checkpoint(lease, position).await;
+        let (verdict, result) = self.try_to_checkpoint(lease, position, doubt).await;
         let is_success = !matches!(verdict, Verdict::Unsure(_));
         let operation = checkpoint_operation(position);
         self.metrics.call(
@@ -122,9 +154,15 @@ impl Operator {
         &self,
         mut lease: Lease,
         position: &Position,
+        doubt: &mut Doubt,
     ) -> (Verdict, Result<(), CheckpointError>) {
         let mut unanswered: Option<TableError> = None;
         for _ in 0..WRITES_MAX {
+            // Further than we are: somebody works on it under our name, in another process, or in a later tenure.
+            if lease.checkpoint > *position {
+                let row = Some(lease);
+                return (self.lost(row), Err(CheckpointError::LeaseLost));
+            }
             let sent = Instant::now();
             let row = match self.write(&lease, &lease.checkpoint_at(position)).await {
                 Answer::Applied(now) if now.is_worked_on_by(&self.me) => {
@@ -140,6 +178,7 @@ impl Operator {
                     return (Verdict::Ours(Box::new(lease)), Ok(()));
                 }
                 Answer::Failed(TableError::Unknown(error)) => {
+                    doubt.of_own_write = true;
                     unanswered = Some(TableError::Unknown(error));
                     match self.read(&lease).await {
                         Ok(row) => row,
@@ -157,13 +196,24 @@ impl Operator {
                 Standing::Ours(row) if row.counter > lease.counter && row.checkpoint == *position => {
                     return (Verdict::Ours(row), Ok(()));
                 }
+                Standing::Ours(row) if !self.may_go_on(&lease, &row, doubt) => {
+                    return (Verdict::Lost(Some(row)), Err(CheckpointError::LeaseLost));
+                }
                 Standing::Ours(row) => lease = *row,
-                Standing::Lost => return (Verdict::Lost(row.map(Box::new)), Err(CheckpointError::LeaseLost)),
+                Standing::Lost => return (self.lost(row), Err(CheckpointError::LeaseLost)),
             }
         }
         let error = unanswered.unwrap_or(TableError::Conflict(None));
         let reply = checkpoint_error(&error);
         (Verdict::Unsure(error), Err(reply))
+    }
+
+    /// It is lost; under our own name, it may be to another process of this id.
+    fn lost(&self, row: Option<Lease>) -> Verdict {
+        if row.as_ref().is_some_and(|row| row.is_worked_on_by(&self.me)) {
+            self.identity.suspect();
+        }
+        Verdict::Lost(row.map(Box::new))
     }
 
     /// Who gets a lease that this worker gives away without being asked; `None`: nobody.

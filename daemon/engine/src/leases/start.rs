@@ -9,8 +9,7 @@ use multilangd_core::ids::WorkerId;
 use multilangd_core::leader;
 use multilangd_core::metrics::{Metric, Of, Operation};
 use multilangd_core::table_migration::{self, COORDINATOR_KEY, MigrationRow, Status};
-use multilangd_core::twin::{Sign, Twin, may_live};
-use multilangd_core::worker_metrics::WorkerMetrics;
+use multilangd_core::twin::{Claim, FOREIGN_RENEWALS_MAX, Renewals};
 use tokio::sync::{Mutex, mpsc, watch};
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
@@ -21,11 +20,11 @@ use super::keeper::{Keeper, Message, Pace};
 use super::operation::Operator;
 use super::places::{LegacyRows, Places};
 use super::rules::{RulesWatch, say_who_leads};
-use super::{Held, Inner, LeaseSettings, Leases, Rows, Signals, Tasks};
+use super::{Held, Identity, Inner, LeaseSettings, Leases, Rows, Signals, Tasks};
 use crate::assignment::Assignment;
 use crate::clock::Clock;
 use crate::leader::Leadership;
-use crate::metrics_row::{Measured, MetricsRow, Sampling};
+use crate::metrics_row::{Measured, MetricsRow, Reported, Sampling, read_report};
 use crate::retry::{Patience, poll, retry};
 use crate::table::{Table, TableDescription, TableError};
 use crate::table_migration::TableMigration;
@@ -58,16 +57,14 @@ pub enum StartError {
     WorkerId(WorkerId),
     /// Another live process has this id.
     #[error(
-        "workerId = {worker}: another process works under this id and renews {lease} in table {table}: give each worker an \
-         id of its own, or leave workerId out"
+        "workerId = {worker}: another process works under this id in table {table}: give each worker an id of its own, or \
+         leave workerId out"
     )]
     Twin {
         /// The id.
         worker: WorkerId,
         /// The table's name.
         table: String,
-        /// A lease that it renews.
-        lease: String,
     },
     /// The table refuses what must be done.
     #[error("{what} failed on the lease table {table}")]
@@ -149,23 +146,21 @@ pub(super) async fn start(
         "rules of the fleet"
     );
     let (rules, rules_receiver) = watch::channel(rules);
-    starting.refuse_a_twin(&places).await?;
-    let metrics = MetricsRow {
-        rows: places.metrics().clone(),
-        rules: rules_receiver,
-        me: starting.settings.worker.clone(),
-        clock: starting.clock.clone(),
-        interval: starting.settings.assignment.report_interval,
-        measured: Measured::default(),
-        metrics: starting.settings.metrics.clone(),
-    };
+    let metrics = starting.metrics_row(&places, rules_receiver).await?;
+    let reports = rules.borrow().reports();
     // Before the first assignment round: no leader assigns anything to a worker that does not report.
-    if rules.borrow().reports() {
-        metrics.report().await.map_err(|source| StartError::Table {
+    if reports {
+        let reported = metrics.report().await.map_err(|source| StartError::Table {
             what: "reporting this worker's metrics",
             table: metrics.rows.table.name().to_owned(),
             source,
         })?;
+        if reported == Reported::Twin {
+            return Err(starting.twin());
+        }
+    }
+    if !reports || !metrics.is_first() {
+        starting.refuse_a_twin(&places, &metrics, reports).await?;
     }
     let has_index = description.owner_index == Some(true);
     let leases = starting.run(places, metrics, has_index, rules, status).await?;
@@ -299,46 +294,86 @@ impl Starting {
         }
     }
 
-    /// Ends the start where another process works under this id: both would hold the same leases. A worker that was just
-    /// killed and comes back with its id waits for one renewal that does not come.
+    /// This worker's row, before this process has written it.
+    async fn metrics_row(
+        &self,
+        places: &Places,
+        rules: watch::Receiver<Rules>,
+    ) -> Result<MetricsRow, StartError> {
+        let me = &self.settings.worker;
+        let interval = self.settings.assignment.report_interval;
+        let what = "looking for another worker of this id";
+        let row = self.attempt(what, || read_report(places.metrics(), me)).await?;
+        let claim = Claim::new(row.as_ref(), self.clock.epoch_ms() / 1000, interval);
+        Ok(MetricsRow {
+            rows: places.metrics().clone(),
+            rules,
+            me: me.clone(),
+            clock: self.clock.clone(),
+            interval,
+            measured: Measured::default(),
+            metrics: self.settings.metrics.clone(),
+            claim: Arc::new(std::sync::Mutex::new(claim)),
+            identity: Identity::default(),
+        })
+    }
+
+    fn twin(&self) -> StartError {
+        StartError::Twin {
+            worker: self.settings.worker.clone(),
+            table: self.table.name().to_owned(),
+        }
+    }
+
+    /// Ends the start where another process works under this id: both would hold the same leases. This process has laid
+    /// its claim by now; it knocks at leases that a live one would renew, who then looks at its own claim, and answers. A
+    /// worker that was just killed and comes back with its id waits for an answer that does not come.
     ///
     /// Compat: Java adopts the leases at once, and both work on them.
-    async fn refuse_a_twin(&self, places: &Places) -> Result<(), StartError> {
+    async fn refuse_a_twin(
+        &self,
+        places: &Places,
+        metrics: &MetricsRow,
+        reports: bool,
+    ) -> Result<(), StartError> {
         let me = &self.settings.worker;
         let what = "looking for another worker of this id";
-        let row = self.attempt(what, || places.metrics().get(me.as_str())).await?;
         let rows = &places.leases;
-        let report = row.and_then(|item| WorkerMetrics::read(&item).ok());
-        let now_s = self.clock.epoch_ms() / 1000;
-        if !may_live(report.as_ref(), now_s, self.settings.assignment.report_interval) {
+        let leases = self.attempt(what, || rows.scan(true)).await?.leases;
+        let mut renewals = Renewals::new(&leases, me, TWIN_LEASES_MAX);
+        let shards = renewals.shards();
+        if shards.is_empty() {
             return Ok(());
         }
-        let twin = Twin::new(&self.attempt(what, || rows.scan(true)).await?.leases, me);
-        let shards: Vec<_> = twin.shards().take(TWIN_LEASES_MAX).cloned().collect();
-        let Some(lease) = shards.first().map(ToString::to_string) else {
-            return Ok(());
-        };
-        info!(worker = %me, "this id reported just now: waiting for a renewal, to see whether its process still lives");
+        info!(worker = %me, "this id has leases: waiting to see whether another process of it lives");
         let patience = self.settings.renewal_interval() + self.settings.assignment.failover / 10;
+        // By then a live process has reported, whether it looks at its claim or, as Java does, at nothing.
+        let limit = Instant::now() + self.settings.assignment.report_interval * 3 / 2;
         let mut until = Instant::now() + patience;
-        let mut has_sign = false;
-        while Instant::now() < until {
+        let mut unheard = shards.clone();
+        while Instant::now() < until.min(limit) {
+            if reports {
+                let leases = self.attempt(what, || rows.leases(unheard.clone())).await?;
+                for lease in leases.iter().filter(|lease| lease.can_be_adopted_by(me)) {
+                    // Whatever becomes of it, it is seen; where somebody else was quicker, it is tried again.
+                    if let Ok(Some(row)) = rows.write(&lease.renew()).await
+                        && let Some(lease) = rows.lease_in(&row)
+                    {
+                        renewals.renewed(&lease);
+                        unheard.retain(|shard| *shard != lease.key);
+                    }
+                }
+            }
             sleep_until(until.min(Instant::now() + patience / 8)).await;
+            if reports && !self.attempt(what, || metrics.stands()).await? {
+                return Err(self.twin());
+            }
             let leases = self.attempt(what, || rows.leases(shards.clone())).await?;
-            match twin.look(&leases, me) {
-                Sign::None => {}
-                Sign::One if has_sign => {}
-                Sign::One => {
-                    has_sign = true;
-                    until = Instant::now() + patience;
-                }
-                Sign::Alive => {
-                    return Err(StartError::Twin {
-                        worker: me.clone(),
-                        table: self.table.name().to_owned(),
-                        lease,
-                    });
-                }
+            if renewals.look(&leases, me) {
+                until = Instant::now() + patience;
+            }
+            if !reports && renewals.seen() >= FOREIGN_RENEWALS_MAX {
+                return Err(self.twin());
             }
         }
         Ok(())
@@ -403,6 +438,7 @@ impl Starting {
             metrics: settings.metrics.clone(),
             rules: rules.subscribe(),
             heirs: heirs_receiver,
+            identity: metrics.identity.clone(),
         };
         let pace = Pace {
             failover,
@@ -488,6 +524,7 @@ impl Starting {
             };
             tasks.reporting.spawn(sampling.run(taking.clone()));
         }
+        let identity = metrics.identity.clone();
         tasks.reporting.spawn(metrics.run(taking.clone()));
         let discovery = Discovery {
             rows: rows.clone(),
@@ -528,6 +565,7 @@ impl Starting {
                 held,
                 is_leader,
                 is_taking,
+                identity,
                 signals,
                 last_round,
                 taking,
