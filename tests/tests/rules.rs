@@ -11,8 +11,8 @@ use multilangd_core::leases::Lease;
 use multilangd_core::table::{Action, Condition, Item, Value, Write};
 use multilangd_engine::clock::Clock;
 use multilangd_engine::leases::{LeaseSettings, Leases, LegacyTables, StartError};
-use multilangd_tests::table::{Call, FakeTable};
-use tokio::time::{Instant, sleep};
+use multilangd_tests::table::{Call, FakeTable, Fault};
+use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
 const NOW_MS: i64 = 1_789_000_000_000;
@@ -35,6 +35,80 @@ async fn phase_1_takes_leases_and_writes_nothing_that_2x_could_not_read() {
     for row in world.leases.rows().values() {
         assert_eq!(row.get("leaseOwner"), None);
     }
+}
+
+/// Nobody reports by the rules of 2.x: the leases alone tell.
+#[tokio::test(start_paused = true)]
+async fn a_second_process_of_a_worker_id_is_refused_in_a_fleet_of_2x_too() {
+    let world = World::with_shards(2);
+    let first = world.start("me", Configured::Phase1).await;
+    until(|| held(&first).len() == 2).await;
+    let refused = world.try_start("me", Configured::Phase1, false).await.err();
+    assert!(matches!(refused, Some(StartError::Twin { .. })), "{refused:?}");
+    sleep(MINUTE).await;
+    assert_eq!(held(&first).len(), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn of_two_processes_that_start_under_one_id_in_a_fleet_of_2x_one_ends() {
+    let world = World::with_shards(2);
+    let start = || world.start("me", Configured::Phase1);
+    let (one, other) = tokio::join!(start(), start());
+    let ended = timeout(MINUTE, async {
+        tokio::select! {
+            () = one.twin() => (&one, &other),
+            () = other.twin() => (&other, &one),
+        }
+    });
+    let (ended, stays) = ended.await.expect("one of them ends");
+    ended.stop().await;
+    until(|| held(stays).len() == 2).await;
+    assert!(timeout(5 * MINUTE, stays.twin()).await.is_err());
+    assert_eq!((held(ended).len(), held(stays).len()), (0, 2));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_worker_of_2x_that_was_killed_comes_back_under_its_id_within_five_seconds() {
+    let world = World::with_shards(2);
+    let first = world.start("me", Configured::Phase1).await;
+    until(|| held(&first).len() == 2).await;
+    drop(first);
+    let began = Instant::now();
+    let again = world.start("me", Configured::Phase1).await;
+    until(|| held(&again).len() == 2).await;
+    let took = began.elapsed();
+    assert!(took < Duration::from_secs(5), "took {took:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_second_process_of_a_worker_id_is_refused_beside_separate_tables() {
+    let world = World::with_legacy_tables(2);
+    let first = world.start("me", Configured::V3).await;
+    until(|| held(&first).len() == 2).await;
+    let refused = world.try_start("me", Configured::V3, false).await.err();
+    assert!(matches!(refused, Some(StartError::Twin { .. })), "{refused:?}");
+    sleep(MINUTE).await;
+    assert_eq!(held(&first).len(), 2);
+}
+
+/// Found by a simulation (seed 117 of that day): nobody led any more.
+#[tokio::test(start_paused = true)]
+async fn a_lock_that_was_renewed_unseen_is_waited_out_beside_separate_tables() {
+    let world = World::with_legacy_tables(1);
+    let leases = world.start("me", Configured::V3).await;
+    let leads = || *leases.is_leader().borrow();
+    until(leads).await;
+    world.coordinator.set_faults(|call| match call {
+        Call::Write(_) => Some(Fault::AppliedUnanswered),
+        _ => Some(Fault::Lost),
+    });
+    sleep(Duration::from_secs(20)).await;
+    assert!(!leads());
+    world.coordinator.heal();
+    let began = Instant::now();
+    until(leads).await;
+    let took = began.elapsed();
+    assert!(took < Duration::from_secs(15), "took {took:?}");
 }
 
 #[tokio::test(start_paused = true)]

@@ -272,7 +272,13 @@ impl Leadership {
             self.lead(progress, version, sent);
             return;
         }
-        match bounded(sent + self.duration(), self.places.migration()).await {
+        let until = sent + self.duration();
+        if until <= Instant::now() {
+            // Applied unseen, and found too late to be of use: waited out like anybody's.
+            progress.next = Instant::now();
+            return;
+        }
+        match bounded(until, self.places.migration()).await {
             Ok(Some(row)) if row.status == Status::Complete => {
                 // To be released, when the change of the status is noticed.
                 progress.lock.written(version, self.duration(), sent.into_std());
