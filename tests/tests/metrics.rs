@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use multilangd_core::client_version::Configured;
 use multilangd_core::ids::{Position, ShardId};
 use multilangd_core::leases::Lease;
 use multilangd_core::metrics::{Entry, MetricsSettings, Statistics};
@@ -136,6 +137,38 @@ impl Sink for Sum {
         }
         Ok(())
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_worker_that_takes_leases_by_the_rules_of_2x_publishes_the_takers_metrics() {
+    let worker = Worker::start(|settings| settings.client_version = Configured::CompatibleWith2).await;
+    worker.create(&["s-1"]).await;
+    let taken = worker
+        .until("TakenLeases of TakeLeases", |it| it.sum == 1.0)
+        .await;
+    assert_eq!((taken.minimum, taken.maximum), (0.0, 1.0));
+    let last = |name: &str, value: f64| {
+        let name = format!("{name} of TakeLeases");
+        assert_eq!(worker.seen(&name).maximum, value, "{name}");
+    };
+    last("ExpiredLeases", 1.0);
+    last("VeryOldLeases", 1.0);
+    last("LeasesToTake", 1.0);
+    last("NeededLeases", 1.0);
+    last("TotalLeases", 1.0);
+    last("NumWorkers", 1.0);
+    last("LeaseSpillover", 0.0);
+    last("UntakenLeases", 0.0);
+    assert_eq!(worker.seen("TakeLease.Success of TakeLeases").sum, 1.0);
+    assert!(worker.has("ListLeases.Time of TakeLeases"));
+    assert!(worker.has("Success of TakeLeases"));
+    worker
+        .until("CurrentState:2xCompatibleWorker of Migration", |it| it.sum >= 1.0)
+        .await;
+    worker
+        .until("WorkerMetricsReadyStatus of Migration", |it| it.sum >= 1.0)
+        .await;
+    assert_eq!(worker.seen("GsiReadyStatus of Migration").minimum, 1.0);
 }
 
 struct Worker {

@@ -49,6 +49,23 @@ pub struct Take {
     pub is_stolen: bool,
 }
 
+/// What a round sees, for the metrics.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Figures {
+    /// Leases.
+    pub leases: usize,
+    /// Workers that renew some, and this one.
+    pub workers: usize,
+    /// Leases without an owner, or expired.
+    pub available: usize,
+    /// Very old ones that fall to this worker.
+    pub very_old: usize,
+    /// What it has less than its share.
+    pub needed: usize,
+    /// What its share would be above `maxLeasesForWorker`.
+    pub spillover: usize,
+}
+
 /// What this worker remembers: when each counter was last seen to change, by its own monotonic clock.
 #[derive(Clone, Debug, Default)]
 pub struct Taker {
@@ -150,6 +167,41 @@ impl Taker {
             true,
             rng,
         )
+    }
+
+    /// What a plan by the same arguments goes by.
+    pub fn figures(
+        &self,
+        leases: &[Lease],
+        me: &WorkerId,
+        settings: &TakerSettings,
+        began: Instant,
+    ) -> Figures {
+        let is_owned =
+            |lease: &&Lease| lease.owner.is_some() && !self.is_older(lease, settings.failover, began);
+        let owned: Vec<&Lease> = leases.iter().filter(is_owned).collect();
+        let mine = owned
+            .iter()
+            .filter(|lease| lease.owner.as_ref() == Some(me))
+            .count();
+        let workers = self.others(leases, me, settings, began).len() + 1;
+        let age = settings.failover * VERY_OLD_FAILOVERS;
+        let very_old = leases
+            .iter()
+            .filter(|lease| settings.priority && self.is_older(lease, age, began));
+        let share = if leases.is_empty() {
+            0
+        } else {
+            target(leases.len(), workers)
+        };
+        Figures {
+            leases: leases.len(),
+            workers,
+            available: leases.len() - owned.len(),
+            very_old: very_old.count().min(settings.leases_max.saturating_sub(mine)),
+            needed: share.min(settings.leases_max).saturating_sub(mine),
+            spillover: share.saturating_sub(settings.leases_max),
+        }
     }
 
     /// The other workers that renew leases.
@@ -268,6 +320,32 @@ mod tests {
             .collect();
         shown.sort();
         shown
+    }
+
+    #[test]
+    fn the_figures_are_those_of_the_plan() {
+        let (leases, start) = (leases("a: s1 s2 s3 | me: s4 | -: s5 s6 s7"), Instant::now());
+        let mut taker = Taker::default();
+        taker.look(&leases, start);
+        let settings = TakerSettings {
+            leases_max: 3,
+            ..settings()
+        };
+        let figures = |settings: &TakerSettings| taker.figures(&leases, &"me".into(), settings, start);
+        let expected = Figures {
+            leases: 7,
+            workers: 2,
+            available: 3,
+            very_old: 0,
+            needed: 2,
+            spillover: 1,
+        };
+        assert_eq!(figures(&settings), expected);
+        let very_old = figures(&TakerSettings {
+            priority: true,
+            ..settings
+        });
+        assert_eq!(very_old.very_old, 2, "as far as maxLeasesForWorker goes");
     }
 
     #[test]

@@ -8,7 +8,8 @@ use std::time::Duration;
 use multilangd_core::client_version::Rules;
 use multilangd_core::election::leads;
 use multilangd_core::ids::{ShardId, WorkerId};
-use multilangd_core::taker::{Take, Taker, TakerSettings};
+use multilangd_core::metrics::{Call, Metric, Of, Operation};
+use multilangd_core::taker::{Figures, Take, Taker, TakerSettings};
 use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, sleep_until};
@@ -17,6 +18,7 @@ use tracing::{debug, error, info, warn};
 
 use crate::clock::Clock;
 use crate::leases::{Found, Held, Message, Rows, Signals};
+use crate::metrics::{Metrics, Scope};
 use crate::retry::{Patience, retry};
 use crate::table::TableError;
 
@@ -47,6 +49,7 @@ pub(crate) struct Taking {
     pub(crate) signals: Signals,
     /// Who may get what this worker gives away.
     pub(crate) heirs: watch::Sender<Vec<WorkerId>>,
+    pub(crate) metrics: Metrics,
 }
 
 struct Memory {
@@ -96,7 +99,12 @@ impl Taking {
     async fn scan(&self) -> Option<(Instant, Found)> {
         let scan = || async {
             let began = Instant::now();
-            self.rows.scan(true).await.map(|found| (began, found))
+            let scan = self.rows.scan(true);
+            let found = self
+                .metrics
+                .measure(Operation::TakeLeases, Of::Worker, Call::LIST_LEASES, scan)
+                .await;
+            found.map(|found| (began, found))
         };
         let scanned = retry(&self.clock, Patience::ENDLESS, "looking at all leases", scan).await;
         scanned
@@ -136,7 +144,14 @@ impl Taking {
                 .taker
                 .plan(leases, &self.me, &self.settings, began, steal, rng)
         });
-        self.take(takes, memory).await;
+        // Compat: a round of ours is every 2 s, Java's every 20 s.
+        let mut scope = self.metrics.scope(Operation::TakeLeases, Of::Worker);
+        let figures = memory
+            .taker
+            .figures(&found.leases, &self.me, &self.settings, began.into_std());
+        note(&figures, takes.len(), &mut scope);
+        let is_success = self.take(takes, memory, &mut scope).await;
+        scope.end(is_success);
         let now = Instant::now();
         let looks = (found.leases.len() / ROWS_PER_LOOK + 1) as u32;
         let regular = now + (LOOK_MIN * looks).min(self.steal_interval);
@@ -167,7 +182,8 @@ impl Taking {
         }
     }
 
-    async fn take(&self, takes: Vec<Take>, memory: &mut Memory) {
+    /// `true`: each write was answered.
+    async fn take(&self, takes: Vec<Take>, memory: &mut Memory, scope: &mut Scope<'_>) -> bool {
         let permits = Arc::new(Semaphore::new(WRITES_MAX));
         let mut writes = JoinSet::new();
         for take in takes {
@@ -183,10 +199,12 @@ impl Taking {
             });
         }
         let mut won = Vec::new();
-        let mut failed = 0;
+        let (mut failed, mut untaken) = (0, 0);
         while let Some(Ok((take, write, sent, answer))) = writes.join_next().await {
             let shard = &take.lease.key;
             let from = take.lease.owner.as_ref().map(tracing::field::display);
+            let is_answered = matches!(answer, Ok(_) | Err(TableError::Conflict(_)));
+            scope.call(Call::TAKE_LEASE, is_answered, sent);
             match answer {
                 Ok(item) => {
                     let lease = item.and_then(|item| self.rows.lease_in(&item));
@@ -199,7 +217,10 @@ impl Taking {
                     memory.taker.taken(&lease, sent.into_std());
                     won.push((lease, sent));
                 }
-                Err(TableError::Conflict(_)) => debug!(%shard, "another worker was first"),
+                Err(TableError::Conflict(_)) => {
+                    untaken += 1;
+                    debug!(%shard, "another worker was first");
+                }
                 Err(error) => {
                     failed += 1;
                     // A table that fails fails for all leases: it is said of the first.
@@ -209,8 +230,27 @@ impl Taking {
                 }
             }
         }
+        scope.add(Metric::TAKEN_LEASES, won.len() as f64);
+        scope.add(Metric::UNTAKEN_LEASES, f64::from(untaken));
         if !won.is_empty() {
             drop(self.keeper.send(Message::Assigned(won)).await);
         }
+        failed == 0
+    }
+}
+
+/// What the round goes by, and what it will try.
+fn note(figures: &Figures, takes: usize, scope: &mut Scope<'_>) {
+    let samples = [
+        (Metric::TAKER_TOTAL_LEASES, figures.leases),
+        (Metric::WORKERS, figures.workers),
+        (Metric::EXPIRED_LEASES, figures.available),
+        (Metric::VERY_OLD_LEASES, figures.very_old),
+        (Metric::NEEDED_LEASES, figures.needed),
+        (Metric::LEASES_TO_TAKE, takes),
+        (Metric::LEASE_SPILLOVER, figures.spillover),
+    ];
+    for (metric, count) in samples {
+        scope.add(metric, count as f64);
     }
 }

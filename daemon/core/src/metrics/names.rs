@@ -82,6 +82,22 @@ metrics! {
     LOAD_TIME = "LeaseAndWorkerMetricsLoad.Time" Milliseconds Detailed;
     ASSIGN_FREE_TIME = "AssignExpiredOrUnassignedLeases.Time" Milliseconds Detailed;
     BALANCE_TIME = "BalanceWorkerVariance.Time" Milliseconds Detailed;
+    // TakeLeases: a worker's rounds by the rules of 2.x. Some names are the leader's, at another level.
+    LIST_LEASES_SUCCESS = "ListLeases.Success" Count Detailed;
+    LIST_LEASES_TIME = "ListLeases.Time" Milliseconds Detailed;
+    TAKE_LEASE_SUCCESS = "TakeLease.Success" Count Detailed;
+    TAKE_LEASE_TIME = "TakeLease.Time" Milliseconds Detailed;
+    TAKEN_LEASES = "TakenLeases" Count Summary;
+    UNTAKEN_LEASES = "UntakenLeases" Count Summary;
+    VERY_OLD_LEASES = "VeryOldLeases" Count Summary;
+    LEASES_TO_TAKE = "LeasesToTake" Count Detailed;
+    NEEDED_LEASES = "NeededLeases" Count Detailed;
+    TAKER_TOTAL_LEASES = "TotalLeases" Count Detailed;
+    // Migration: the way from 2.x to 3.x.
+    IS_3X = "CurrentState:3xWorker" Count Summary;
+    IS_2X = "CurrentState:2xCompatibleWorker" Count Summary;
+    INDEX_READY = "GsiReadyStatus" Count Summary;
+    REPORTS_READY = "WorkerMetricsReadyStatus" Count Summary;
     // LeaderDecider.
     IS_LEADER = "LeaderDecider:IsLeader" Count Detailed;
     // RenewAllLeases, LeaseDiscovery, LeaseRenewerInitialize: the leases that are held.
@@ -144,6 +160,8 @@ calls! {
     UPDATE_LEASE = UPDATE_LEASE_SUCCESS UPDATE_LEASE_TIME;
     CREATE_LEASE = CREATE_LEASE_SUCCESS CREATE_LEASE_TIME;
     RENEW_LEASE = RENEW_LEASE_SUCCESS RENEW_LEASE_TIME;
+    LIST_LEASES = LIST_LEASES_SUCCESS LIST_LEASES_TIME;
+    TAKE_LEASE = TAKE_LEASE_SUCCESS TAKE_LEASE_TIME;
     ASSIGN_LEASES = ASSIGN_LEASES_SUCCESS ASSIGN_LEASES_TIME;
 }
 
@@ -178,6 +196,8 @@ operations! {
     PeriodicShardSync = "PeriodicShardSyncManager";
     Start = "Scheduler:Initialize";
     LeaseAssignment = "LeaseAssignmentManager";
+    TakeLeases = "TakeLeases";
+    Migration = "Migration";
     LeaderDecider = "LeaderDecider";
     LeaseRenewerStart = "LeaseRenewerInitialize";
     RenewAllLeases = "RenewAllLeases";

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use multilangd_core::client_version::{Readiness, Rules, all_owners_report, flip};
 use multilangd_core::ids::WorkerId;
+use multilangd_core::metrics::{Metric, Of, Operation};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
@@ -12,6 +13,7 @@ use tracing::{info, warn};
 
 use super::places::Places;
 use crate::clock::Clock;
+use crate::metrics::Metrics;
 use crate::retry::{Patience, retry};
 use crate::table::TableError;
 
@@ -26,6 +28,7 @@ pub(super) struct RulesWatch {
     pub(super) clock: Clock,
     pub(super) rules: watch::Sender<Rules>,
     pub(super) elected: watch::Receiver<bool>,
+    pub(super) metrics: Metrics,
 }
 
 impl RulesWatch {
@@ -62,6 +65,14 @@ impl RulesWatch {
             *readiness = Readiness::default();
             return Ok(());
         }
+        if row.is_some() {
+            let is = if rules.assigns() {
+                Metric::IS_3X
+            } else {
+                Metric::IS_2X
+            };
+            self.metrics.add(Operation::Migration, Of::Application, is, 1.0);
+        }
         let Some(row) = row.filter(|_| rules == Rules::UpgradeFrom2) else {
             return Ok(());
         };
@@ -89,9 +100,20 @@ impl RulesWatch {
     async fn is_ready(&self) -> Result<bool, TableError> {
         let description = self.places.leases.table.describe().await?;
         let has_index = description.is_some_and(|description| description.owner_index == Some(true));
-        if !has_index {
-            return Ok(false);
+        let is_ready = has_index && self.all_report().await?;
+        let samples = [
+            (Metric::INDEX_READY, has_index),
+            (Metric::REPORTS_READY, is_ready),
+        ];
+        for (metric, is_ready) in samples {
+            let value = f64::from(u8::from(is_ready));
+            self.metrics
+                .add(Operation::Migration, Of::Application, metric, value);
         }
+        Ok(is_ready)
+    }
+
+    async fn all_report(&self) -> Result<bool, TableError> {
         let found = self.places.scan(true).await?;
         let reports: Vec<_> = found.all_reports().cloned().collect();
         Ok(all_owners_report(

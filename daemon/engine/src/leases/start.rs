@@ -478,6 +478,7 @@ impl Starting {
             keeper: keeper_sender.clone(),
             signals: signals.clone(),
             heirs,
+            metrics: settings.metrics.clone(),
         };
         let (taker_stop, seen) = (taking.clone(), found.clone());
         tasks
@@ -555,6 +556,7 @@ impl Starting {
             clock: clock.clone(),
             rules,
             elected,
+            metrics: settings.metrics.clone(),
         };
         tasks.rest.spawn(watch.run(running.clone()));
         Ok(Leases {
