@@ -11,7 +11,7 @@ use async_trait::async_trait;
 use multilangd_core::ids::{ShardId, WorkerId};
 use multilangd_core::rng::Rng;
 use multilangd_core::stream::{Batch, ShardIterator, StartAt};
-use multilangd_core::table::{Item, Write};
+use multilangd_core::table::{Item, Transaction, Write};
 use multilangd_engine::stream::{ShardPage, Shards, Stream, StreamDescription, StreamError};
 use multilangd_engine::table::{Rows, ScanPage, Table, TableDescription, TableError, TableSettings};
 use tokio::sync::oneshot;
@@ -106,6 +106,15 @@ impl Weather {
     }
 }
 
+/// The tables of KCL 3.0-3.4.
+#[derive(Clone)]
+pub struct Legacy {
+    /// States and the lock.
+    pub coordinator: Arc<FakeTable>,
+    /// The workers' metrics.
+    pub metrics: Arc<FakeTable>,
+}
+
 /// The whole world of a simulation.
 pub struct World {
     /// The stream.
@@ -114,6 +123,8 @@ pub struct World {
     pub subscriptions: Subscriptions,
     /// The lease table.
     pub table: Arc<FakeTable>,
+    /// The tables of KCL 3.0-3.4 beside it, which most fleets never had.
+    pub legacy: Option<Legacy>,
     /// What must hold.
     pub oracle: Oracle,
     /// What happened.
@@ -129,18 +140,25 @@ impl World {
     pub fn new(
         stream: Arc<FakeStream>,
         table: Arc<FakeTable>,
+        legacy: Option<Legacy>,
         oracle: Oracle,
         journal: Journal,
         dice: Dice,
     ) -> Arc<Self> {
         stream.set_latency(Duration::ZERO);
         stream.keep_no_calls();
-        table.set_latency(Duration::ZERO);
-        table.keep_no_calls();
+        let beside = legacy
+            .iter()
+            .flat_map(|legacy| [&legacy.coordinator, &legacy.metrics]);
+        for table in beside.chain([&table]) {
+            table.set_latency(Duration::ZERO);
+            table.keep_no_calls();
+        }
         Arc::new(Self {
             stream,
             subscriptions: Subscriptions::default(),
             table,
+            legacy,
             oracle,
             journal,
             dice,
@@ -180,6 +198,8 @@ enum Fate {
 pub struct Line {
     worker: WorkerId,
     world: Arc<World>,
+    /// The table at its other end.
+    table: Arc<FakeTable>,
     state: Arc<Mutex<State>>,
 }
 
@@ -226,8 +246,17 @@ impl Line {
     pub fn new(worker: WorkerId, world: Arc<World>) -> Self {
         Self {
             worker,
+            table: world.table.clone(),
             world,
             state: Arc::default(),
+        }
+    }
+
+    /// The same line, to another table.
+    pub fn to(&self, table: &Arc<FakeTable>) -> Self {
+        Self {
+            table: table.clone(),
+            ..self.clone()
         }
     }
 
@@ -373,33 +402,33 @@ impl Line {
 #[async_trait]
 impl Table for Line {
     fn name(&self) -> &str {
-        "simulated"
+        self.table.name()
     }
 
     fn key_name(&self) -> &str {
-        "leaseKey"
+        self.table.key_name()
     }
 
     async fn describe(&self) -> Result<Option<TableDescription>, TableError> {
-        let table = self.world.table.clone();
+        let table = self.table.clone();
         self.call("describe table", async move { table.describe().await })
             .await
     }
 
     async fn create(&self, settings: &TableSettings) -> Result<(), TableError> {
-        let (table, settings) = (self.world.table.clone(), settings.clone());
+        let (table, settings) = (self.table.clone(), settings.clone());
         self.call("create table", async move { table.create(&settings).await })
             .await
     }
 
     async fn create_owner_index(&self) -> Result<(), TableError> {
-        let table = self.world.table.clone();
+        let table = self.table.clone();
         self.call("create index", async move { table.create_owner_index().await })
             .await
     }
 
     async fn enable_point_in_time_recovery(&self) -> Result<(), TableError> {
-        let table = self.world.table.clone();
+        let table = self.table.clone();
         self.call("enable recovery", async move {
             table.enable_point_in_time_recovery().await
         })
@@ -407,7 +436,7 @@ impl Table for Line {
     }
 
     async fn get(&self, key: &str, consistent: bool) -> Result<Option<Item>, TableError> {
-        let (table, key) = (self.world.table.clone(), key.to_owned());
+        let (table, key) = (self.table.clone(), key.to_owned());
         self.call(
             &format!("get {key}"),
             async move { table.get(&key, consistent).await },
@@ -416,15 +445,16 @@ impl Table for Line {
     }
 
     async fn write(&self, write: &Write) -> Result<Option<Item>, TableError> {
-        let (world, worker, write) = (self.world.clone(), self.worker.clone(), write.clone());
-        let what = format!("write {}", write.key("leaseKey").unwrap_or_default());
+        let (world, table, worker) = (self.world.clone(), self.table.clone(), self.worker.clone());
+        let write = write.clone();
+        let what = format!("write {}", write.key(self.key_name()).unwrap_or_default());
         let sent = Instant::now();
         self.call(&what, async move {
-            let key = write.key("leaseKey").unwrap_or_default().to_owned();
-            let before = world.table.row(&key);
-            let answer = world.table.apply(&write);
+            let key = write.key(table.key_name()).unwrap_or_default().to_owned();
+            let before = table.row(&key);
+            let answer = table.apply(&write);
             if answer.is_ok() {
-                let after = world.table.row(&key);
+                let after = table.row(&key);
                 world
                     .oracle
                     .wrote(&worker, sent, &key, before.as_ref(), after.as_ref());
@@ -434,13 +464,28 @@ impl Table for Line {
         .await
     }
 
+    async fn transact(&self, transaction: &Transaction) -> Result<(), TableError> {
+        let (world, table, worker) = (self.world.clone(), self.table.clone(), self.worker.clone());
+        let transaction = transaction.clone();
+        self.call("transact", async move {
+            let answer = table.transact(&transaction).await;
+            if answer.is_ok() {
+                world
+                    .journal
+                    .note(format!("{worker}: transaction of {} rows", transaction.len()));
+            }
+            answer
+        })
+        .await
+    }
+
     async fn scan(&self, page: &ScanPage) -> Result<Rows, TableError> {
-        let (table, page) = (self.world.table.clone(), page.clone());
+        let (table, page) = (self.table.clone(), page.clone());
         self.call("scan", async move { table.scan(&page).await }).await
     }
 
     async fn query_owner(&self, owner: &str, after: Option<&Item>) -> Result<Rows, TableError> {
-        let (table, owner, after) = (self.world.table.clone(), owner.to_owned(), after.cloned());
+        let (table, owner, after) = (self.table.clone(), owner.to_owned(), after.cloned());
         self.call(
             "query",
             async move { table.query_owner(&owner, after.as_ref()).await },

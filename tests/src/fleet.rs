@@ -2,11 +2,12 @@
 //!
 //! Owns the lives of the workers. What happens to them is decided by the story in [`crate::sim`].
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use multilangd_core::assignment::AssignmentSettings;
+use multilangd_core::client_version::Configured;
 use multilangd_core::fetch::PaceSettings;
 use multilangd_core::fetch::fanout::LIFE;
 use multilangd_core::ids::WorkerId;
@@ -17,16 +18,17 @@ use multilangd_engine::consumer::{ConsumerSettings, Surroundings};
 use multilangd_engine::fetch::{
     FetchSettings, Registration, RegistrationSettings, WantedConsumer, WorkerReadAhead,
 };
-use multilangd_engine::leases::{LeaseSettings, Leases};
+use multilangd_engine::leases::{LeaseSettings, Leases, LegacyTables};
 use multilangd_engine::shards::{ShardSettings, Shards};
 use multilangd_engine::worker::{Exit, Worker, WorkerSettings};
 use tokio::task::JoinHandle;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::fanout::Pushed;
 use crate::faults::{Line, World};
 use crate::sim::child::{Health, SimulatedChildren};
-use crate::sim::java::JavaWorker;
+use crate::sim::java::{JavaWorker, Make};
 
 /// What simulated time begins at, in milliseconds since the epoch.
 pub const NOW_MS: i64 = 1_789_000_000_000;
@@ -52,7 +54,18 @@ pub struct FleetSettings {
     pub restart_failed_child: bool,
     /// How soon finished leases are cleaned up.
     pub clean_up: Duration,
+    /// `clientVersionConfig`.
+    pub client_version: Configured,
+    /// `migrateAllEntitiesToLeaseTable`.
+    pub migrate: bool,
 }
+
+/// How long a move into the lease table bakes; the configuration allows an hour at least.
+const MIGRATION_BAKE: Duration = Duration::from_secs(60);
+/// How long two processes of one id may both run.
+const TWINS_MAX: Duration = Duration::from_secs(300);
+/// What is added to the name of a second process of one id.
+const TWIN: &str = "'";
 
 /// How a worker's life ended by itself.
 #[derive(Debug)]
@@ -70,9 +83,12 @@ pub struct Fleet {
     health: Arc<Mutex<Health>>,
     running: BTreeMap<WorkerId, Running>,
     java: BTreeMap<WorkerId, (Line, JoinHandle<()>)>,
+    /// The ids that two processes had at some time.
+    pairs: BTreeSet<WorkerId>,
 }
 
 struct Running {
+    began: Instant,
     line: Line,
     clock: Clock,
     stop: CancellationToken,
@@ -88,12 +104,23 @@ impl Fleet {
             health: Arc::default(),
             running: BTreeMap::new(),
             java: BTreeMap::new(),
+            pairs: BTreeSet::new(),
         }
     }
 
     /// How children are that start from now on.
     pub fn set_health(&self, health: Health) {
         *self.health.lock().unwrap_or_else(PoisonError::into_inner) = health;
+    }
+
+    /// Workers that start from now on are configured for these rules.
+    pub fn set_client_version(&mut self, configured: Configured) {
+        self.settings.client_version = configured;
+    }
+
+    /// Workers that start from now on move everything into the lease table.
+    pub fn set_migrate(&mut self) {
+        self.settings.migrate = true;
     }
 
     /// How it is configured.
@@ -112,6 +139,48 @@ impl Fleet {
             return;
         }
         self.world.journal.note(format!("{worker}: starts"));
+        self.start_process(worker, worker);
+    }
+
+    /// Starts a second process of a worker's id, by somebody's mistake.
+    pub fn start_twin(&mut self, worker: &WorkerId) {
+        let worker = &id_of(worker);
+        let process = twin_of(worker);
+        if self.running.contains_key(worker) && !self.running.contains_key(&process) {
+            self.world
+                .journal
+                .note(format!("{worker}: starts a second time, as {process}"));
+            self.pairs.insert(worker.clone());
+            self.start_process(&process, worker);
+        }
+    }
+
+    /// Whether two processes of one id run.
+    pub fn has_twins(&self) -> bool {
+        self.twins().next().is_some()
+    }
+
+    /// The processes of one id, and since when both run.
+    fn twins(&self) -> impl Iterator<Item = (&WorkerId, Instant)> {
+        self.running.iter().filter_map(|(process, running)| {
+            let other = self.running.get(&twin_of(process))?;
+            Some((process, running.began.max(other.began)))
+        })
+    }
+
+    /// Two processes of one id do not both go on.
+    pub fn look_at_twins(&self) {
+        if let Some((worker, since)) = self.twins().next()
+            && since.elapsed() > TWINS_MAX
+        {
+            let took = since.elapsed();
+            self.world
+                .journal
+                .violation(format!("two processes of {worker} go on after {took:?}"));
+        }
+    }
+
+    fn start_process(&mut self, process: &WorkerId, worker: &WorkerId) {
         self.world.oracle.lives(worker, true);
         let line = Line::new(worker.clone(), self.world.clone());
         let now_ms = NOW_MS + i64::try_from(self.world.age().as_millis()).unwrap_or(0);
@@ -126,21 +195,24 @@ impl Fleet {
             stop.clone(),
         ));
         let running = Running {
+            began: Instant::now(),
             line,
             clock,
             stop,
             life,
         };
-        self.running.insert(worker.clone(), running);
+        self.running.insert(process.clone(), running);
     }
 
     /// Starts a model of a Java worker.
-    pub fn start_java(&mut self, worker: &WorkerId, takes: bool) {
-        self.world.journal.note(format!("{worker}: starts, in Java"));
+    pub fn start_java(&mut self, worker: &WorkerId, make: Make) {
+        self.world
+            .journal
+            .note(format!("{worker}: starts, in Java, as {make:?}"));
         self.world.oracle.is_java(worker);
         let line = Line::new(worker.clone(), self.world.clone());
         let failover = self.settings.assignment.failover;
-        let java = JavaWorker::new(self.world.clone(), line.clone(), failover, takes);
+        let java = JavaWorker::new(self.world.clone(), line.clone(), failover, make);
         self.java
             .insert(worker.clone(), (line, tokio::spawn(java.live())));
     }
@@ -163,10 +235,23 @@ impl Fleet {
     pub fn crash(&mut self, worker: &WorkerId) {
         if let Some(running) = self.running.remove(worker) {
             self.world.journal.note(format!("{worker}: crashes"));
-            self.world.oracle.lives(worker, false);
+            self.is_gone(worker);
             running.line.gone();
             running.life.abort();
         }
+    }
+
+    /// A process is no more; its worker neither, unless another process has its id.
+    fn is_gone(&self, process: &WorkerId) {
+        if !self.running.keys().any(|other| same_id(other, process)) {
+            self.world.oracle.lives(&id_of(process), false);
+        }
+    }
+
+    /// Who is to start again after a process has ended: nobody, where another process has its id.
+    pub fn to_restart(&self, process: &WorkerId) -> Option<WorkerId> {
+        let is_replaced = self.running.keys().any(|other| same_id(other, process));
+        (!is_replaced).then(|| id_of(process))
     }
 
     /// Asks a worker to stop, as SIGTERM does. It ends by itself.
@@ -212,19 +297,25 @@ impl Fleet {
             let Some(running) = self.running.remove(&worker) else {
                 continue;
             };
-            self.world.oracle.lives(&worker, false);
+            self.is_gone(&worker);
             running.line.gone();
             let how = match running.life.await {
                 Ok(how) => how,
                 Err(died) => Err(format!("it died: {died}")),
             };
             self.world.journal.note(format!("{worker}: ended: {how:?}"));
-            // A write of its former life that arrives late looks like a second process of this id. The next start,
-            // by whoever supervises it, finds the truth.
-            let is_taken_for_two = how
+            // The other one may have ended in the meantime, of something else.
+            let twin_ends = self.pairs.contains(&id_of(&worker));
+            let is_refused = how
                 .as_ref()
                 .is_err_and(|why| why.contains("another process works under this id"));
-            if !is_taken_for_two && !matches!(how, Ok(Exit::Clean | Exit::Late | Exit::ChildFailed(_))) {
+            let is_well = match &how {
+                Ok(Exit::Clean | Exit::Late | Exit::ChildFailed(_)) => true,
+                Ok(Exit::Twin) => twin_ends,
+                Ok(Exit::Broken(_)) => false,
+                Err(_) => is_refused && twin_ends,
+            };
+            if !is_well {
                 self.world
                     .journal
                     .violation(format!("{worker} ended with {how:?}"));
@@ -233,6 +324,19 @@ impl Fleet {
         }
         ended
     }
+}
+
+/// The name of the second process of a worker's id.
+fn twin_of(worker: &WorkerId) -> WorkerId {
+    format!("{worker}{TWIN}").into()
+}
+
+fn id_of(process: &WorkerId) -> WorkerId {
+    process.as_str().trim_end_matches(TWIN).into()
+}
+
+fn same_id(one: &WorkerId, other: &WorkerId) -> bool {
+    id_of(one) == id_of(other)
 }
 
 /// A worker's life, in the order of the program's wiring.
@@ -246,6 +350,13 @@ async fn work(
 ) -> Result<Exit, String> {
     let lease_settings = LeaseSettings {
         assignment: settings.assignment.clone(),
+        client_version: settings.client_version,
+        legacy: world.legacy.as_ref().map(|legacy| LegacyTables {
+            coordinator: Arc::new(line.to(&legacy.coordinator)),
+            metrics: Arc::new(line.to(&legacy.metrics)),
+        }),
+        migrate: settings.migrate,
+        migration_bake: MIGRATION_BAKE,
         ..LeaseSettings::new(line.worker().clone(), "simulated")
     };
     let started = Leases::start(

@@ -7,6 +7,7 @@
 pub mod child;
 pub mod java;
 pub mod journal;
+pub mod older;
 pub mod oracle;
 pub mod scale;
 
@@ -15,6 +16,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use multilangd_core::assignment::AssignmentSettings;
+use multilangd_core::client_version::Configured;
 use multilangd_core::deaggregate::hash_key;
 use multilangd_core::ids::{SequenceNumber, ShardId, WorkerId};
 use multilangd_core::table::{Action, Condition, Value, Write};
@@ -28,6 +30,7 @@ use crate::stream::FakeStream;
 use crate::table::FakeTable;
 use child::Health;
 use journal::Journal;
+use older::Past;
 use oracle::{Counts, Oracle, Record};
 
 /// How long one worker may take to catch up once all is healed, failover and lock included, and besides reading.
@@ -124,6 +127,9 @@ struct Story {
     next_worker: u64,
     stable_ids: bool,
     with_java: bool,
+    /// By mistake, an id is used twice.
+    with_twins: bool,
+    past: Past,
 }
 
 fn settings(seed: u64, dice: &Dice) -> FleetSettings {
@@ -147,13 +153,15 @@ fn settings(seed: u64, dice: &Dice) -> FleetSettings {
         deliver_empty_batches: dice.happens(300),
         restart_failed_child: dice.happens(300),
         clean_up: pick(&[60_000, 10_000]),
+        client_version: Configured::V3,
+        migrate: false,
     }
 }
 
 impl Story {
     fn new(seed: u64, journal: Journal) -> Self {
         let dice = Dice::new(seed);
-        let settings = settings(seed, &dice);
+        let mut settings = settings(seed, &dice);
         let clock = Clock::simulated(NOW_MS, 0);
         let shards = dice.between(1, OPEN_SHARDS_MAX as u64) as usize;
         let stream = FakeStream::new("simulated", shards, clock);
@@ -175,7 +183,12 @@ impl Story {
         }
         journal.note(format!("seed {seed}: {shards} shards, {settings:?}"));
         let stable_ids = dice.happens(500);
-        let world = World::new(stream, table, oracle, journal, dice);
+        // Chosen by the seed, so that the other fleets' stories stay as they are.
+        let past = Past::of(seed, &dice);
+        settings.client_version = past.configured();
+        let legacy = past.legacy_tables(&table);
+        let world_is_one = legacy.is_none();
+        let world = World::new(stream, table, legacy, oracle, journal, dice);
         Self {
             fleet: Fleet::new(world.clone(), settings),
             producer: Producer {
@@ -187,6 +200,9 @@ impl Story {
             next_worker: 0,
             stable_ids,
             with_java: seed.is_multiple_of(3),
+            // Where a fleet moves its metrics, two processes of one id may report in two places.
+            with_twins: seed % 5 == 4 && world_is_one,
+            past,
         }
     }
 
@@ -202,10 +218,14 @@ impl Story {
             let at = Instant::now() + self.world.dice.ms(0, 5000);
             self.due.insert(worker, at);
         }
-        let events = self.world.dice.between(10, 40);
+        if self.with_java && self.world.dice.happens(500) {
+            self.java_starts();
+        }
+        let events = self.world.dice.between(10, 40) * self.past.length();
         for _ in 0..events {
             let until = Instant::now() + self.world.dice.ms(500, 20_000);
             self.live_until(until).await;
+            self.fleet.look_at_twins();
             if self.failed() {
                 return Duration::ZERO;
             }
@@ -250,7 +270,10 @@ impl Story {
         format!("w{}", self.next_worker).into()
     }
 
-    fn restart_soon(&mut self, worker: WorkerId) {
+    fn restart_soon(&mut self, process: WorkerId) {
+        let Some(worker) = self.fleet.to_restart(&process) else {
+            return;
+        };
         let at = Instant::now() + self.world.dice.ms(0, 30_000);
         let worker = if self.stable_ids {
             worker
@@ -265,14 +288,17 @@ impl Story {
         let running = self.fleet.java();
         match running.first() {
             Some(worker) if self.world.dice.happens(300) => self.fleet.end_java(worker),
-            None if self.world.dice.happens(400) => {
-                self.next_worker += 1;
-                let worker = format!("java{}", self.next_worker).into();
-                let takes = self.world.dice.happens(500);
-                self.fleet.start_java(&worker, takes);
-            }
+            None if self.world.dice.happens(400) => self.java_starts(),
             Some(_) | None => {}
         }
+    }
+
+    fn java_starts(&mut self) {
+        self.next_worker += 1;
+        let worker = format!("java{}", self.next_worker).into();
+        let makes = self.past.java();
+        let make = *self.world.dice.one_of(makes).unwrap_or(&makes[0]);
+        self.fleet.start_java(&worker, make);
     }
 
     fn something_happens(&mut self) {
@@ -280,8 +306,15 @@ impl Story {
         if self.with_java {
             self.java_happens();
         }
+        self.past.goes_on(&self.world, &mut self.fleet);
         let workers = self.fleet.workers();
         let somebody = dice.one_of(&workers).cloned();
+        if self.with_twins
+            && dice.happens(200)
+            && let Some(worker) = &somebody
+        {
+            self.fleet.start_twin(worker);
+        }
         match (dice.between(0, 20), somebody) {
             (0..3, Some(worker)) => {
                 self.fleet.crash(&worker);
@@ -405,6 +438,16 @@ impl Story {
             self.fleet.end_java(&worker);
         }
         self.due.clear();
+        let mut waited = Duration::ZERO;
+        while self.fleet.has_twins() && !self.failed() {
+            sleep(Duration::from_secs(1)).await;
+            waited += Duration::from_secs(1);
+            self.fleet.ended().await;
+            self.fleet.look_at_twins();
+        }
+        if !waited.is_zero() {
+            self.note(format!("one process for each worker after {waited:?}"));
+        }
         let mut workers = self.fleet.workers();
         if workers.is_empty() {
             let worker = self.new_worker();
@@ -466,6 +509,9 @@ impl Story {
         }
         // Whatever is left of a worker has time to show.
         sleep(Duration::from_secs(60)).await;
+        if let Some(wrong) = self.past.is_lost(&self.world) {
+            self.world.journal.violation(wrong);
+        }
     }
 }
 

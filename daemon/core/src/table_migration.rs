@@ -10,6 +10,8 @@ use crate::client_version;
 use crate::ids::WorkerId;
 use crate::leader;
 use crate::leases::{ENTITY_TYPE, LEASE_KEY, Lease};
+#[cfg(planted)]
+use crate::planted;
 use crate::table::{Action, BadRow, Condition, Item, Part, Place, Reader, Transaction, Value, Write};
 use crate::worker_metrics::WorkerMetrics;
 
@@ -312,6 +314,14 @@ impl Places {
         });
         let mut conditions = vec![Condition::Present(COORDINATOR_KEY)];
         conditions.extend(as_read);
+        #[cfg(planted)]
+        if planted::is_planted(planted::Bug::RowLostInMove) {
+            let delete = Write::Delete {
+                key: name,
+                conditions,
+            };
+            return Some(vec![(self.coordinator.clone(), Part::Write(delete))]);
+        }
         Some(vec![
             self.while_leading(me),
             (

@@ -1,17 +1,18 @@
-//! A model of Java workers' moves among ours (`leasing.md 2-4, 6`): they renew and discover by their own cadences, count
-//! a lease from the answer, read and checkpoint, hand over when asked, ask for hand-offs as a leader does, take what has
-//! expired as the 2.x taker does, and stop without a word.
+//! A model of Java workers' moves among ours (`leasing.md 2-6`): they renew and discover by their own cadences, count
+//! a lease from the answer, read and checkpoint, hand over when asked, hold the leader's lock and assign, ask for hand-offs,
+//! take what has expired as the 2.x taker does, and stop without a word.
 //!
 //! One task per worker and one call at a time, where Java has threads: slower, never quicker, than Java.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
 use multilangd_core::consumer::{drop_checkpointed, unfinished_parents};
 use multilangd_core::deaggregate::deaggregate;
 use multilangd_core::ids::{Position, SequenceNumber, ShardId, WorkerId};
-use multilangd_core::leases::{Lease, Row};
+use multilangd_core::leader::{self, Lock, LockRow, Step};
+use multilangd_core::leases::{LEASE_KEY, Lease, Row};
 use multilangd_core::shards::{leases_of_children, other_parents};
 use multilangd_core::stream::{Batch, ShardIterator, StartAt};
 use multilangd_core::table::{Item, Value, Write};
@@ -33,6 +34,24 @@ const REPORT: Duration = Duration::from_secs(30);
 const ASKS: u64 = 200;
 /// Records per read.
 const RECORDS_MAX: u32 = 100;
+/// How long the lock of a leader stands, and how often it is renewed, or looked at.
+const LOCK: Duration = Duration::from_secs(120);
+const HEARTBEAT: Duration = Duration::from_secs(30);
+/// A leader balances in each so many rounds.
+const BALANCE_EVERY: u64 = 3;
+
+/// What a Java worker does besides working on its leases.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Make {
+    /// 3.x that does not lead; now and then it asks for a hand-off to itself, as a leader would for it.
+    Follower,
+    /// The same, and takes what has expired, as in the moment in which a fleet changes its rules.
+    Taker,
+    /// 3.x that wants the lock, and assigns while it has it.
+    Leader,
+    /// 2.x: takes what has expired or has no owner; reports nothing, and knows no index.
+    V2,
+}
 
 struct Held {
     lease: Lease,
@@ -54,21 +73,25 @@ pub struct JavaWorker {
     line: Line,
     me: WorkerId,
     failover: Duration,
-    takes: bool,
+    make: Make,
+    lock: Lock,
+    rounds: u64,
     held: BTreeMap<ShardId, Held>,
     /// Counter, and when it was last seen to change, by lease: the taker's memory.
     seen: BTreeMap<ShardId, (u64, Instant)>,
 }
 
 impl JavaWorker {
-    /// A worker that starts now. `takes`: it also takes expired leases, as 2.x does.
-    pub fn new(world: Arc<World>, line: Line, failover: Duration, takes: bool) -> Self {
+    /// A worker that starts now.
+    pub fn new(world: Arc<World>, line: Line, failover: Duration, make: Make) -> Self {
         Self {
             me: line.worker().clone(),
             world,
             line,
             failover,
-            takes,
+            make,
+            lock: Lock::default(),
+            rounds: 0,
             held: BTreeMap::new(),
             seen: BTreeMap::new(),
         }
@@ -86,12 +109,14 @@ impl JavaWorker {
         let mut rounds = ticks(self.failover * 2 + EPSILON * 2);
         let mut reports = ticks(REPORT);
         let mut reads = ticks(IDLE);
+        let mut locks = ticks(HEARTBEAT);
         loop {
             tokio::select! {
                 biased;
                 _ = renewals.tick() => self.renew_all().await,
-                _ = reports.tick() => self.report().await,
-                _ = discoveries.tick() => self.discover().await,
+                _ = reports.tick(), if self.make != Make::V2 => self.report().await,
+                _ = locks.tick(), if self.make == Make::Leader => self.want_the_lock().await,
+                _ = discoveries.tick(), if self.make != Make::V2 => self.discover().await,
                 _ = rounds.tick() => self.round().await,
                 _ = reads.tick() => self.read_all().await,
             }
@@ -101,7 +126,98 @@ impl JavaWorker {
     async fn report(&self) {
         let now_s = (NOW_MS + self.world.age().as_millis() as i64) / 1000;
         let report = WorkerMetrics::unmeasured(self.me.clone(), now_s);
-        drop(self.line.write(&report.report()).await);
+        // Where metrics go is fixed at the start of a worker; there, it knows nothing of a move.
+        let line = match &self.world.legacy {
+            Some(legacy) => self.line.to(&legacy.metrics),
+            None => self.line.clone(),
+        };
+        drop(line.write(&report.report()).await);
+    }
+
+    /// 5.2: the heartbeat of the lock, or a look at somebody else's.
+    async fn want_the_lock(&mut self) {
+        let version = format!("java-{}", self.world.dice.between(0, u64::MAX));
+        let sent = Instant::now();
+        let write = match self.lock.heartbeat(&self.me, LOCK, &version) {
+            Some(write) => write,
+            None => {
+                let Ok(row) = self.line.get(leader::KEY, true).await else {
+                    return;
+                };
+                let row = row.and_then(|item| LockRow::read(&item).ok());
+                let now = Instant::now().into_std();
+                match self
+                    .lock
+                    .read(row, &self.me, LOCK, LEASE_KEY, version.clone(), now)
+                {
+                    Step::Acquire(write, _) => write,
+                    Step::LookAgain(_) => return,
+                }
+            }
+        };
+        match self.line.write(&write).await {
+            Ok(_) => self.lock.written(version, LOCK, sent.into_std()),
+            Err(TableError::Conflict(_)) => self.lock.lost(),
+            // It may have been applied: Java's client gives the lock up then, and waits it out.
+            Err(_) => self.lock.lost(),
+        }
+    }
+
+    fn leads(&self) -> bool {
+        let until = self.lock.held_until();
+        self.make == Make::Leader && until.is_some_and(|until| Instant::now().into_std() < until)
+    }
+
+    /// 5.3, as the count-based decider does it: what has expired or has no owner goes to who has least, and now and then
+    /// the busiest hands one over.
+    async fn assign_all(
+        &mut self,
+        leases: Vec<Lease>,
+        reports: Vec<WorkerMetrics>,
+        expired: &BTreeSet<ShardId>,
+    ) {
+        let now_s = (NOW_MS + self.world.age().as_millis() as i64) / 1000;
+        let mut counts: BTreeMap<WorkerId, usize> = reports
+            .into_iter()
+            .filter(|report| report.is_fresh(now_s, REPORT * 2))
+            .map(|report| (report.worker, 0))
+            .collect();
+        let (free, owned): (Vec<Lease>, Vec<Lease>) = leases
+            .into_iter()
+            .partition(|lease| lease.actual_owner().is_none() || expired.contains(&lease.key));
+        for lease in &owned {
+            if let Some(count) = lease.actual_owner().and_then(|owner| counts.get_mut(owner)) {
+                *count += 1;
+            }
+        }
+        for lease in free {
+            let Some((to, count)) = counts.iter_mut().min_by_key(|(_, count)| **count) else {
+                return;
+            };
+            *count += 1;
+            if lease.actual_owner() == Some(to) && lease.checkpoint_owner.is_none() {
+                continue;
+            }
+            if self.line.write(&lease.assign(to)).await.is_ok() {
+                self.seen
+                    .insert(lease.key.clone(), (lease.counter + 1, Instant::now()));
+            }
+        }
+        self.rounds += 1;
+        let least = counts.iter().min_by_key(|(_, count)| **count);
+        let most = counts.iter().max_by_key(|(_, count)| **count);
+        if let (Some((to, few)), Some((from, many))) = (least, most)
+            && self.rounds % BALANCE_EVERY == 1
+            && few + 1 < *many
+            && let Some(lease) = owned.iter().find(|lease| {
+                lease.owner.as_ref() == Some(from)
+                    && lease.checkpoint_owner.is_none()
+                    && !lease.checkpoint.is_shard_end()
+            })
+            && let Some(write) = lease.request_hand_off(to)
+        {
+            drop(self.line.write(&write).await);
+        }
     }
 
     fn is_held(&self, shard: &ShardId) -> bool {
@@ -197,15 +313,19 @@ impl JavaWorker {
     /// What a leader, and the 2.x taker, do every two failover times.
     async fn round(&mut self) {
         let mut leases = Vec::new();
+        let mut reports = Vec::new();
         let mut page = ScanPage::default();
         loop {
             let Ok(rows) = self.line.scan(&page).await else {
                 return;
             };
-            leases.extend(rows.items.iter().filter_map(|item| match Row::read(item) {
-                Row::Lease(lease) => Some(lease),
-                _ => None,
-            }));
+            for item in &rows.items {
+                match Row::read(item) {
+                    Row::Lease(lease) => leases.push(lease),
+                    Row::WorkerMetrics(report) => reports.push(report),
+                    Row::Leader(_) | Row::ClientVersion(_) | Row::Other | Row::Bad(_) => {}
+                }
+            }
             match rows.next {
                 Some(next) => page.after = Some(next),
                 None => break,
@@ -218,11 +338,18 @@ impl JavaWorker {
             if seen.0 != lease.counter {
                 *seen = (lease.counter, now);
             }
-            if now - seen.1 > self.failover && lease.owner.as_ref() != Some(&self.me) {
+            let is_mine = lease.owner.as_ref() == Some(&self.me);
+            let is_free = self.make == Make::V2 && lease.owner.is_none();
+            if !is_mine && (is_free || now - seen.1 > self.failover) {
                 expired.push(lease.clone());
             }
         }
-        if self.takes {
+        if self.leads() {
+            let expired = expired.into_iter().map(|lease| lease.key).collect();
+            self.assign_all(leases, reports, &expired).await;
+            return;
+        }
+        if matches!(self.make, Make::Taker | Make::V2) {
             for lease in expired {
                 if let Ok(Some(item)) = self.line.write(&lease.take(&self.me)).await
                     && let Ok(lease) = Lease::read(&item)
@@ -236,7 +363,8 @@ impl JavaWorker {
             .filter(|lease| lease.checkpoint_owner.is_none() && !lease.checkpoint.is_shard_end())
             .filter(|lease| lease.owner.as_ref().is_some_and(|owner| *owner != self.me))
             .collect();
-        if self.world.dice.happens(ASKS)
+        if self.make != Make::V2
+            && self.world.dice.happens(ASKS)
             && let Some(write) = self
                 .world
                 .dice

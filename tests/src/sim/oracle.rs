@@ -259,6 +259,7 @@ impl Oracle {
         });
         if !is_lease {
             if let Some(after) = after
+                && after.contains_key("leaseKey")
                 && !matches!(after.get("entityType"), Some(Value::S(_)))
             {
                 self.journal
