@@ -3,9 +3,10 @@
 # make fleet  workers beside real Java daemons of three makes, in every scenario: half an hour
 # make bench  what a record costs, beside the Java daemon, into docs/BENCHMARKS.md; make bench-short: ours alone, in minutes
 # make check  format, lints, unit tests, docs: the inner loop
+# make budget how many instructions a record costs on its way to the child, against a budget in the repository
 # make sim    simulated fleets under faults: SEED=7 replays one with its whole journal, SEEDS=2000 runs many
 
-.PHONY: demo build check test unit simulation sim planted scale promises clients judges fleet fleet-short bench bench-short bench-programs bench-without-local fmt lint doc deny tools clean
+.PHONY: demo build check test unit simulation sim planted scale promises clients judges fleet fleet-short bench bench-short bench-programs bench-without-local budget fmt lint doc deny tools clean
 
 PYTHON ?= python3
 TARGET := $(abspath $(or $(CARGO_TARGET_DIR),target))
@@ -96,16 +97,21 @@ bench-without-local:
 	cargo build --locked --release --no-default-features
 	cp -p $(TARGET)/release/multilangd $(TARGET)/release/multilangd-without-local
 
-test: check simulation promises clients judges fleet-short
+# Instructions on the way of a record from the answer to the child's line, against tests/bench/budget.json. RENEW=1 writes it anew.
+budget: tools
+	cargo build --locked --release --quiet -p multilangd-bench --no-default-features --bin hot-path
+	tests/bench/budget.py $(TARGET)/release/hot-path $(if $(RENEW),--renew)
+
+test: check budget simulation promises clients judges fleet-short
 
 # Licences, sources, bans: `cargo install --locked cargo-deny` first.
 deny:
 	cargo fetch --locked --quiet
 	cargo deny --offline check licenses bans sources
 
-# What the tests of the bash client need, where it is missing.
+# What the tests of the bash client and the budget need, where it is missing.
 tools:
-	@command -v jq >/dev/null || { apt-get update -qq && apt-get install -y -qq jq; }
+	@command -v jq >/dev/null && command -v valgrind >/dev/null || { apt-get update -qq && apt-get install -y -qq jq valgrind; }
 
 clean:
 	cargo clean

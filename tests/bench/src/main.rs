@@ -7,7 +7,6 @@
 //! one for Java does. Calls of DynamoDB go on to `--table`, and `GET /table` tells how many and how many units they took. Prints its
 //! address, and works until it is killed. Checks nothing: a client that errs is not what it is for.
 
-mod records;
 mod service;
 mod table;
 
@@ -18,9 +17,9 @@ use std::rc::Rc;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use hyper_util::server::conn::auto;
+use multilangd_bench::records::Made;
 use tokio::net::TcpListener;
 
-use crate::records::Made;
 use crate::service::Service;
 use crate::table::Table;
 

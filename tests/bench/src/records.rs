@@ -9,24 +9,26 @@ const NUMBER_DIGITS: usize = 18;
 
 /// What an answer is written in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Format {
+pub enum Format {
+    /// As the AWS SDK for Rust asks.
     Json,
+    /// As the one for Java asks.
     Cbor,
 }
 
 /// The sequence number of a record, by its place in the shard.
-pub(crate) fn sequence_number(number: u64) -> String {
+pub fn sequence_number(number: u64) -> String {
     format!("{SEQUENCE_PREFIX}{number:0NUMBER_DIGITS$}")
 }
 
 /// The place in the shard that a sequence number anywhere in a request means.
-pub(crate) fn number_in(text: &[u8]) -> Option<u64> {
+pub fn number_in(text: &[u8]) -> Option<u64> {
     let at = find(text, SEQUENCE_PREFIX.as_bytes())? + SEQUENCE_PREFIX.len();
     digits(text.get(at..at + NUMBER_DIGITS)?)
 }
 
 /// The records of one answer, and its beginnings and ends.
-pub(crate) struct Made {
+pub struct Made {
     json: Encoded,
     cbor: Encoded,
 }
@@ -41,7 +43,8 @@ struct Encoded {
 }
 
 impl Made {
-    pub(crate) fn new(records: usize, payload_bytes: usize) -> Self {
+    /// So many records of so many bytes each.
+    pub fn new(records: usize, payload_bytes: usize) -> Self {
         let mut json = Encoded::new();
         let mut cbor = Encoded::new();
         let mut noise = Noise(0x9E37_79B9_7F4A_7C15);
@@ -55,19 +58,13 @@ impl Made {
         Self { json, cbor }
     }
 
-    pub(crate) fn records_max(&self) -> usize {
+    /// What an answer has at most.
+    pub fn records_max(&self) -> usize {
         self.json.ends.len()
     }
 
     /// An answer of GetRecords: `count` records from the number `first` on.
-    pub(crate) fn answer(
-        &self,
-        format: Format,
-        first: u64,
-        count: usize,
-        behind_ms: u64,
-        next: &str,
-    ) -> Bytes {
+    pub fn answer(&self, format: Format, first: u64, count: usize, behind_ms: u64, next: &str) -> Bytes {
         match format {
             Format::Json => {
                 let head =
@@ -188,12 +185,12 @@ fn cbor_text(out: &mut Vec<u8>, text: &str) {
 }
 
 /// Where `wanted` begins in `text`.
-pub(crate) fn find(text: &[u8], wanted: &[u8]) -> Option<usize> {
+pub fn find(text: &[u8], wanted: &[u8]) -> Option<usize> {
     text.windows(wanted.len()).position(|window| window == wanted)
 }
 
 /// The number that decimal digits mean.
-pub(crate) fn digits(text: &[u8]) -> Option<u64> {
+pub fn digits(text: &[u8]) -> Option<u64> {
     std::str::from_utf8(text).ok()?.parse().ok()
 }
 

@@ -8,9 +8,9 @@ use bytes::Bytes;
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
 use hyper::{Request, Response};
+use multilangd_bench::records::{Format, Made, digits, find, number_in, sequence_number};
 use serde_json::{Value, json};
 
-use crate::records::{Format, Made, digits, find, number_in, sequence_number};
 use crate::table::Connection;
 
 /// An iterator is this, the shard's twelve digits, a dash, and the number of the next record.
