@@ -22,49 +22,104 @@ pub struct PaceSettings {
     pub reduced_tps_threshold: Duration,
 }
 
-/// The pause before the next read of one shard. `T` is a point of monotonic time, as the caller measures it.
+/// GetRecords calls that the service allows for one shard come no closer than this: five in a second.
+const CALLS_APART: Duration = Duration::from_millis(200);
+/// Bytes of payload that the service gives out of one shard in a second, to all of its readers together.
+const SHARD_BYTES_PER_SECOND: u64 = 2 * 1024 * 1024;
+
+/// What an answer says about how far there is to go.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Read {
+    /// How far it is behind the tip, in milliseconds.
+    pub millis_behind_latest: Option<i64>,
+    /// It has as many records as were asked for.
+    pub is_full: bool,
+    /// Of payload.
+    pub bytes: usize,
+}
+
+impl Read {
+    /// Whether more waits than what comes in while Java pauses.
+    fn is_behind(&self, settings: &PaceSettings) -> bool {
+        match self.millis_behind_latest {
+            Some(behind) => {
+                (self.is_full && behind > 0) || i128::from(behind) > 2 * settings.idle.as_millis() as i128
+            }
+            None => self.is_full,
+        }
+    }
+
+    /// The service may refuse to give out more before this has passed.
+    fn paid_off_in(&self) -> Duration {
+        Duration::from_millis(self.bytes as u64 * 1000 / SHARD_BYTES_PER_SECOND)
+    }
+}
+
+/// The pause before the next read of one shard.
 #[derive(Clone, Debug, Default)]
 pub struct Pace {
     last: Last,
+    read: Read,
+    /// Between two calls while the shard is behind. `None`: it was never throttled, so the service's limits are not
+    /// anticipated; services without any exist.
+    apart: Option<Duration>,
 }
 
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default)]
 enum Last {
     #[default]
     Never,
     Failed,
-    Succeeded {
-        millis_behind_latest: Option<i64>,
-    },
+    Throttled,
+    Succeeded,
 }
 
 impl Pace {
+    /// The next read follows at once.
+    pub fn at_once(&mut self) {
+        self.last = Last::Never;
+    }
+
     /// The last read failed: the next one costs a full pause.
     pub fn failed(&mut self) {
         self.last = Last::Failed;
     }
 
+    /// The last read was refused because there were too many, by whoever reads this shard.
+    pub fn throttled(&mut self, settings: &PaceSettings) {
+        self.last = Last::Throttled;
+        let apart = self.apart.unwrap_or(CALLS_APART) * 2;
+        self.apart = Some(apart.min(settings.idle).max(CALLS_APART));
+    }
+
     /// The last read succeeded.
-    pub fn succeeded(&mut self, millis_behind_latest: Option<i64>) {
-        self.last = Last::Succeeded { millis_behind_latest };
+    pub fn succeeded(&mut self, read: Read) {
+        self.last = Last::Succeeded;
+        self.read = read;
+        self.apart = self.apart.map(|apart| (apart * 7 / 8).max(CALLS_APART));
     }
 
     /// How long to wait from now on, `since_success` after the last success (`KinesisSleepTimeController`).
     pub fn pause(&self, settings: &PaceSettings, since_success: Duration) -> Duration {
+        let threshold = settings.reduced_tps_threshold;
+        let left = |pause: Duration| pause.saturating_sub(since_success);
+        let is_near_tip = || {
+            let behind = self.read.millis_behind_latest;
+            behind.is_some_and(|behind| i128::from(behind) < threshold.as_millis() as i128)
+        };
         match self.last {
             Last::Never => Duration::ZERO,
             Last::Failed => settings.idle,
-            Last::Succeeded { millis_behind_latest } => {
-                let threshold = settings.reduced_tps_threshold;
-                let near_tip = millis_behind_latest
-                    .is_some_and(|behind| i128::from(behind) < threshold.as_millis() as i128);
-                let reduced = if near_tip {
-                    threshold.saturating_sub(since_success)
-                } else {
-                    Duration::ZERO
-                };
-                settings.idle.saturating_sub(since_success).max(reduced)
-            }
+            Last::Throttled => settings.idle.max(left(self.read.paid_off_in())),
+            Last::Succeeded if is_near_tip() => left(settings.idle.max(threshold)),
+            // Compat: Java sleeps between any two reads, so that a shard that is behind catches up with at most one
+            // answer in each pause. Here it is read at what the service allows, and more slowly, down to Java's pace,
+            // where the service says that this is too much.
+            Last::Succeeded if self.read.is_behind(settings) => left(match self.apart {
+                None => CALLS_APART.min(settings.idle),
+                Some(apart) => apart.max(self.read.paid_off_in()),
+            }),
+            Last::Succeeded => left(settings.idle),
         }
     }
 }
@@ -267,7 +322,10 @@ mod tests {
 
     fn pace(last: Option<i64>) -> Pace {
         let mut pace = Pace::default();
-        pace.succeeded(last);
+        pace.succeeded(Read {
+            millis_behind_latest: last,
+            ..Read::default()
+        });
         pace
     }
 
@@ -294,6 +352,69 @@ mod tests {
         assert_eq!(pace(Some(100)).pause(&settings(200, 5000), ms(50)), ms(4950));
         assert_eq!(pace(Some(5000)).pause(&settings(200, 5000), ms(50)), ms(150));
         assert_eq!(pace(None).pause(&settings(200, 5000), ms(50)), ms(150));
+    }
+
+    fn full(behind: i64, bytes: usize) -> Read {
+        Read {
+            millis_behind_latest: Some(behind),
+            is_full: true,
+            bytes,
+        }
+    }
+
+    #[test]
+    fn a_shard_that_is_behind_is_read_at_what_the_service_allows() {
+        let mut pace = Pace::default();
+        pace.succeeded(full(1, 1000));
+        assert_eq!(pace.pause(&settings(1500, 0), ms(50)), ms(150));
+        // Less than full, but far from the tip.
+        assert_eq!(
+            self::pace(Some(60_000)).pause(&settings(1500, 0), ms(50)),
+            ms(150)
+        );
+    }
+
+    #[test]
+    fn at_the_tip_the_pace_is_javas() {
+        let mut pace = Pace::default();
+        pace.succeeded(full(0, 1000));
+        assert_eq!(pace.pause(&settings(1500, 0), ms(50)), ms(1450));
+        // What came in while it paused.
+        assert_eq!(self::pace(Some(2999)).pause(&settings(1500, 0), ms(50)), ms(1450));
+    }
+
+    #[test]
+    fn the_services_limits_are_kept_once_it_has_insisted_on_them() {
+        let ten_megabytes = full(60_000, 10 * 1024 * 1024);
+        let mut pace = Pace::default();
+        pace.succeeded(ten_megabytes);
+        assert_eq!(pace.pause(&settings(1500, 0), ms(0)), ms(200));
+        pace.throttled(&settings(1500, 0));
+        assert_eq!(pace.pause(&settings(1500, 0), ms(200)), ms(4800));
+        assert_eq!(pace.pause(&settings(1500, 0), ms(4900)), ms(1500));
+        pace.succeeded(ten_megabytes);
+        assert_eq!(pace.pause(&settings(1500, 0), ms(0)), ms(5000));
+    }
+
+    #[test]
+    fn a_shard_that_others_read_too_is_left_to_them_down_to_javas_pace() {
+        let settings = settings(1500, 0);
+        let mut pace = Pace::default();
+        let mut pauses = Vec::new();
+        for _ in 0..4 {
+            pace.throttled(&settings);
+            pace.succeeded(full(60_000, 0));
+            pauses.push(pace.pause(&settings, ms(0)).as_millis());
+        }
+        assert_eq!(pauses, [350, 612, 1071, 1312]);
+        for _ in 0..20 {
+            pace.succeeded(full(60_000, 0));
+        }
+        assert_eq!(
+            pace.pause(&settings, ms(0)),
+            ms(200),
+            "and taken up again when they are gone"
+        );
     }
 
     #[test]

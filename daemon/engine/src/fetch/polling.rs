@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use multilangd_core::fetch::{Answer, Ask, Cursor, Pace};
+use multilangd_core::fetch::{Answer, Ask, Cursor, Pace, Read};
 use multilangd_core::ids::{Position, ShardId};
 use multilangd_core::metrics::{Call, Metric, Of, Operation};
 use tokio::sync::mpsc;
@@ -114,7 +114,7 @@ impl Reader {
                     self.cursor.iterator(iterator);
                     // The first read follows at once.
                     if self.failures == 0 {
-                        self.pace = Pace::default();
+                        self.pace.at_once();
                     }
                     Ok(None)
                 }
@@ -125,12 +125,16 @@ impl Reader {
                 let call = self.stream.get_records(&iterator, self.settings.records_max);
                 match self.measured(Call::GET_RECORDS, call).await {
                     Ok(batch) => {
-                        let behind = batch.millis_behind_latest;
+                        let read = Read {
+                            millis_behind_latest: batch.millis_behind_latest,
+                            is_full: batch.records.len() >= self.settings.records_max as usize,
+                            bytes: batch.records.data_bytes(),
+                        };
                         let answer = self
                             .cursor
                             .accept(batch)
                             .map_err(|why| StreamError::Unavailable(why.into()))?;
-                        self.pace.succeeded(behind);
+                        self.pace.succeeded(read);
                         Ok(Some(answer))
                     }
                     Err(StreamError::NotFound(_)) => Ok(Some(self.gone())),
@@ -165,7 +169,15 @@ impl Reader {
     }
 
     fn failed(&mut self, error: &StreamError) {
-        self.pace.failed();
+        match error {
+            StreamError::Throttled(_) => self.pace.throttled(&self.settings.pace),
+            StreamError::ExpiredIterator
+            | StreamError::InvalidArgument(_)
+            | StreamError::NotFound(_)
+            | StreamError::NotActive(_)
+            | StreamError::Unavailable(_)
+            | StreamError::Refused(_) => self.pace.failed(),
+        }
         self.failures += 1;
         if let StreamError::ExpiredIterator = error {
             info!(shard = %self.shard, "the shard iterator has expired, getting a new one");
