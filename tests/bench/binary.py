@@ -1,6 +1,5 @@
 """The program as it is shipped: its size, what it needs to run, and how long it takes to say its version."""
 
-import os
 import pathlib
 import subprocess
 import time
@@ -11,8 +10,7 @@ from world import JUDGES, environment, need_judge
 TITLE = "The program"
 TEXT = """\
 The release build, stripped; the one *without local services* is built with `--no-default-features`. Java's daemon is its jars from Maven and a
-JVM; it knows no `--version`, so that its start is the time until it has refused to start without a properties file. Memory is the peak of
-that run."""
+JVM; it knows no `--version`, so that its start is the time until it has refused to start without a properties file."""
 
 STARTS = 10
 
@@ -21,12 +19,12 @@ def run(world, options):
     programs = {"multilangd": world.programs / "multilangd", "without local services": world.programs / "multilangd-without-local"}
     size, jvm = Figure("size (MB)", "", {}, digits=1), Figure("JVM beside it (MB)", "", {}, digits=0)
     libraries = Figure("dynamic libraries, beside the C library's", "", {})
-    start, memory = Figure("start (ms)", "", {}, digits=1), Figure("memory of that (MB)", "", {}, digits=1)
+    start = Figure("start (ms)", "", {}, digits=1)
     for who, program in programs.items():
         size.runs[who] = [program.stat().st_size / 1e6]
         libraries.runs[who] = [len(needed(program))]
         world.say(f"{who} needs {', '.join(needed(program)) or 'nothing'}")
-        started(start, memory, who, [program, "--version"], options.runs * STARTS)
+        started(start, who, [program, "--version"], options.runs * STARTS)
     if "Java" in options.peers:
         need_judge("java-3.5.1")
         jars = JUDGES / "java-3.5.1"
@@ -34,8 +32,8 @@ def run(world, options):
         java = pathlib.Path(subprocess.run(["which", "java"], capture_output=True, check=True, text=True).stdout.strip()).resolve()
         jvm.runs["Java"] = [sum(file.lstat().st_size for file in java.parents[1].rglob("*") if file.is_file() and not file.is_symlink()) / 1e6]
         daemon = ["java", "-cp", f"{jars}/*", "software.amazon.kinesis.multilang.MultiLangDaemon"]
-        started(start, memory, "Java", daemon, options.runs)
-    return [size, jvm, libraries, start, memory]
+        started(start, "Java", daemon, options.runs)
+    return [size, jvm, libraries, start]
 
 
 def needed(program):
@@ -46,14 +44,11 @@ def needed(program):
     return [name for name in names if not name.startswith(of_libc)]
 
 
-def started(start, memory, who, command, times):
+def started(start, who, command, times):
     for _ in range(times):
         began = time.perf_counter()
-        child = subprocess.Popen([str(word) for word in command], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=environment())
-        _, _, usage = os.wait4(child.pid, 0)
+        subprocess.run(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=environment(), check=False)
         start.runs.setdefault(who, []).append((time.perf_counter() - began) * 1e3)
-        memory.runs.setdefault(who, []).append(usage.ru_maxrss * 1024 / 1e6)
-        child.returncode = 0
 
 
 def tables(figures):
