@@ -6,6 +6,7 @@ pub mod host;
 #[cfg(feature = "local")]
 pub mod local;
 pub mod logs;
+pub mod memory;
 pub mod put;
 pub mod run;
 pub mod signals;

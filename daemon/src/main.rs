@@ -18,6 +18,7 @@ use multilangd_daemon::aws::client::{Aws, ServiceSettings, Signing, UserAgent};
 use multilangd_daemon::aws::credentials::{Surroundings, dummy, signing};
 use multilangd_daemon::endpoints::{self, Endpoints, Found};
 use multilangd_daemon::logs::{self, Format};
+use multilangd_daemon::memory;
 use multilangd_daemon::put::{self, Target};
 use multilangd_daemon::run::{find_program, run};
 use multilangd_daemon::signals::Signals;
@@ -29,6 +30,7 @@ use tracing::{error, info, warn};
 const THREADS_MAX: usize = 4;
 
 fn main() -> ExitCode {
+    memory::keep_for_the_next_batch();
     let arguments: Vec<String> = std::env::args_os()
         .skip(1)
         .map(|word| word.to_string_lossy().into_owned())

@@ -1,7 +1,5 @@
 //! The way of a record through the daemon, without the world around it: an answer of GetRecords is read, aggregates are looked for, and
-//! the child's line is written. Does it ANSWERS times, for whoever counts instructions.
-//!
-//!     hot-path RECORD_BYTES RECORDS ANSWERS
+//! the child's line is written. `hot-path RECORD_BYTES RECORDS ANSWERS` does it ANSWERS times, for whoever counts instructions.
 
 use std::hint::black_box;
 use std::process::ExitCode;

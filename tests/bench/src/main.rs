@@ -1,6 +1,8 @@
 //! A synthetic Kinesis for benches: endless records that were made before anybody asked.
 //!
-//!     synthetic-kinesis [--shards N] [--listed M] [--bytes S] [--records R] [--rate PER_SECOND] [--table http://HOST:PORT]
+//! ```text
+//! synthetic-kinesis [--shards N] [--listed M] [--bytes S] [--records R] [--rate PER_SECOND] [--table http://HOST:PORT]
+//! ```
 //!
 //! ListShards tells of the first M shards only, if so told; all N can be read. Every shard holds records of S bytes; an answer has at most R of them. Without `--rate` there is no end to the backlog, with it
 //! each shard gets so many a second. HTTP/1.1 with JSON, as the AWS SDK for Rust speaks, and HTTP/2 (prior knowledge) with CBOR, as the

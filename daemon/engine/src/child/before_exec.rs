@@ -1,4 +1,4 @@
-//! What must happen in the new process before it becomes the child. The only unsafe code of the daemon.
+//! What must happen in the new process before it becomes the child. The only unsafe code of the daemon beside `memory.rs`.
 //!
 //! Between fork and exec only async-signal-safe calls are allowed: no allocation, no locks, nothing of Rust's runtime.
 
