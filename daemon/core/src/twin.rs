@@ -8,6 +8,7 @@
 //! answers its claim, and its leases stand still.
 
 use std::collections::BTreeMap;
+use std::ops::RangeInclusive;
 use std::time::{Duration, Instant};
 
 use crate::ids::{ShardId, WorkerId};
@@ -20,8 +21,6 @@ use crate::worker_metrics::WorkerMetrics;
 /// So many reports of somebody else, one after another, are enough for a worker that was here first: the other one does
 /// not end by itself, as a Java worker never does.
 const RIVAL_REPORTS_MAX: u32 = 3;
-/// Reports without an answer that are remembered; more of them mean that nothing gets through anyway.
-const UNANSWERED_MAX: usize = 8;
 /// So many renewals of one lease by somebody else cannot be late ones: the last of a killed process, and the one by which
 /// a leaving worker made us its heir.
 pub const FOREIGN_RENEWALS_MAX: u32 = 3;
@@ -43,8 +42,9 @@ pub struct Claim {
     reported: Option<(Instant, i64)>,
     /// Nobody else can have been at work when this process laid its claim.
     is_first: bool,
-    /// The times of reports without an answer.
-    unanswered_s: Vec<i64>,
+    /// The times of the first and the last report without an answer: each expects the same row, so that it may be any
+    /// one of them, however many there were, that is stored.
+    unanswered_s: Option<RangeInclusive<i64>>,
     rivals: u32,
     rival_at: Option<Instant>,
 }
@@ -70,7 +70,7 @@ impl Claim {
             seen_s: row.and_then(|row| row.updated_s),
             reported: None,
             is_first: !may_live(row, now_s, report_interval),
-            unanswered_s: Vec::new(),
+            unanswered_s: None,
             rivals: 0,
             rival_at: None,
         }
@@ -95,7 +95,7 @@ impl Claim {
         let first = self.reported.map_or(now, |(first, _)| first);
         self.reported = Some((first, at_s));
         self.seen_s = Some(at_s);
-        self.unanswered_s.clear();
+        self.unanswered_s = None;
         let is_over = |since: &Instant| now.saturating_duration_since(*since) > self.report_interval * 2;
         if self.rival_at.as_ref().is_some_and(is_over) {
             (self.rivals, self.rival_at) = (0, None);
@@ -104,10 +104,8 @@ impl Claim {
 
     /// The report of this time had no answer: it may be in the row, or come to be.
     pub fn unanswered(&mut self, at_s: i64) {
-        if self.unanswered_s.len() == UNANSWERED_MAX {
-            self.unanswered_s.remove(0);
-        }
-        self.unanswered_s.push(at_s);
+        let first = self.unanswered_s.as_ref().map_or(at_s, |times| *times.start());
+        self.unanswered_s = Some(first..=at_s);
     }
 
     /// The row as it is, after a report that did not find what it expected. The next one expects this.
@@ -121,7 +119,11 @@ impl Claim {
         let Some(row_s) = row_s else {
             return Finding::Again;
         };
-        if self.unanswered_s.contains(&row_s) {
+        if self
+            .unanswered_s
+            .as_ref()
+            .is_some_and(|times| times.contains(&row_s))
+        {
             self.reported(row_s, now);
             return Finding::Ours;
         }
@@ -274,6 +276,22 @@ mod tests {
     fn a_process_that_comes_back_takes_the_row_over() {
         let mut row = Row::new(Some(report(995)));
         let mut claim = row.begin();
+        assert_eq!(row.report(&mut claim), []);
+    }
+
+    #[test]
+    fn the_first_of_many_reports_without_an_answer_is_still_its_own() {
+        let mut row = Row::new(None);
+        let mut claim = row.begin();
+        row.report(&mut claim);
+        row.pass(30);
+        let stored = report(row.now_s);
+        for _ in 0..100 {
+            claim.unanswered(row.now_s);
+            row.pass(4);
+        }
+        row.row = Some(stored);
+        assert_eq!(row.report(&mut claim), [Finding::Ours]);
         assert_eq!(row.report(&mut claim), []);
     }
 
