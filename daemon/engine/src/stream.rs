@@ -94,7 +94,7 @@ pub trait FanOut: Send + Sync + 'static {
 pub trait Subscription: Send {
     /// The next event; waits for it. `None`: the service ended the subscription in order.
     /// [`StreamError::NotActive`]: another subscription took over. Nothing is read from the network while nobody waits
-    /// here. Not cancel-safe: a subscription whose wait was given up is to be dropped.
+    /// here. Cancel-safe: what has come of an event is kept for the next wait.
     async fn next(&mut self) -> Result<Option<Event>, StreamError>;
 }
 

@@ -16,7 +16,7 @@ use multilangd_core::fetch::{Answer, Cursor};
 use multilangd_core::ids::ShardId;
 use multilangd_core::stream::StartAt;
 use tokio::sync::mpsc;
-use tokio::time::{Instant, sleep, sleep_until, timeout};
+use tokio::time::{Instant, sleep, sleep_until, timeout, timeout_at};
 use tracing::{debug, error, info, warn};
 
 use super::{Registration, Waiting};
@@ -175,6 +175,7 @@ impl Subscriber {
         consumer: &Arc<str>,
     ) -> Result<After, StreamError> {
         let mut next = self.next();
+        let mut heard = self.clock.now();
         loop {
             let event = tokio::select! {
                 biased;
@@ -186,6 +187,7 @@ impl Subscriber {
                         },
                         Turn::Opened(Ok(renewed)) => {
                             subscription = renewed;
+                            heard = self.clock.now();
                             self.renewed()
                         }
                         Turn::Opened(Err(error)) => {
@@ -195,7 +197,7 @@ impl Subscriber {
                     };
                     continue;
                 }
-                event = timeout(SILENCE_MAX, subscription.next()) => event,
+                event = timeout_at(heard + SILENCE_MAX, subscription.next()) => event,
             };
             let event = match event {
                 Ok(Ok(Some(event))) => event,
@@ -203,6 +205,7 @@ impl Subscriber {
                     if let Next::Opening(opening) = &mut next {
                         if let Ok(renewed) = opening.await {
                             subscription = renewed;
+                            heard = self.clock.now();
                             next = self.renewed();
                             continue;
                         }
@@ -221,6 +224,7 @@ impl Subscriber {
                 .place
                 .accept(event)
                 .map_err(|why| StreamError::Unavailable(why.into()))?;
+            heard = self.clock.now();
             let failures = self.rhythm.flows();
             if failures > 1 {
                 info!(shard = %self.shard, failures, "reading again");
@@ -238,6 +242,8 @@ impl Subscriber {
                 debug!(shard = %self.shard, "the child takes nothing: the subscription is given up until it does");
                 return Ok(After::Again(Ended::Stalled));
             }
+            // While nobody listened, it could say nothing.
+            heard = self.clock.now();
         }
     }
 

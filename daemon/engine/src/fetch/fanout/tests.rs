@@ -378,6 +378,19 @@ async fn a_renewal_that_fails_costs_nothing() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_renewal_that_fails_is_no_word_of_the_subscription() {
+    let world = world([
+        Script::Events(vec![], flow_until(60, End::Silence)),
+        Script::Refused(StreamError::Throttled("slow".into())),
+        Script::Events(vec![], flow_until(900, End::Completed)),
+    ]);
+    let mut fetch = read_for(&world, given(), Duration::from_secs(100));
+    assert_eq!(come(&mut fetch, 15).await, numbers(1..=15));
+    let again = world.subscribed.lock().unwrap()[2].clone();
+    assert_eq!(again, (95, after("6")), "35 seconds after its last word");
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_renewal_whose_answer_was_lost_is_not_taken_for_another_worker() {
     let world = world([
         Script::Events(vec![], flow_until(295, End::Error(in_use()))),
