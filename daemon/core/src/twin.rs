@@ -42,8 +42,8 @@ pub struct Claim {
     reported: Option<(Instant, i64)>,
     /// Nobody else can have been at work when this process laid its claim.
     is_first: bool,
-    /// The times of the first and the last report without an answer: each expects the same row, so that it may be any
-    /// one of them, however many there were, that is stored.
+    /// The earliest and the latest time of the reports without an answer: each expects the same row, so that it may be any
+    /// one of them, however many there were, that is stored. The last one need not be the latest: clocks are set back.
     unanswered_s: Option<RangeInclusive<i64>>,
     rivals: u32,
     rival_at: Option<Instant>,
@@ -104,8 +104,11 @@ impl Claim {
 
     /// The report of this time had no answer: it may be in the row, or come to be.
     pub fn unanswered(&mut self, at_s: i64) {
-        let first = self.unanswered_s.as_ref().map_or(at_s, |times| *times.start());
-        self.unanswered_s = Some(first..=at_s);
+        let (first, last) = match &self.unanswered_s {
+            Some(times) => (at_s.min(*times.start()), at_s.max(*times.end())),
+            None => (at_s, at_s),
+        };
+        self.unanswered_s = Some(first..=last);
     }
 
     /// The row as it is, after a report that did not find what it expected. The next one expects this.
@@ -291,6 +294,21 @@ mod tests {
             row.pass(4);
         }
         row.row = Some(stored);
+        assert_eq!(row.report(&mut claim), [Finding::Ours]);
+        assert_eq!(row.report(&mut claim), []);
+    }
+
+    #[test]
+    fn a_report_without_an_answer_is_still_its_own_after_the_clock_went_back() {
+        let mut row = Row::new(None);
+        let mut claim = row.begin();
+        row.report(&mut claim);
+        row.pass(30);
+        row.row = Some(report(row.now_s));
+        claim.unanswered(row.now_s);
+        row.pass(-20);
+        claim.unanswered(row.now_s);
+        row.pass(4);
         assert_eq!(row.report(&mut claim), [Finding::Ours]);
         assert_eq!(row.report(&mut claim), []);
     }
