@@ -8,18 +8,19 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use multilangd_core::client_version::Rules;
 use multilangd_core::ids::{ShardId, WorkerId};
 use multilangd_core::rng::Rng;
 use multilangd_core::stream::{Batch, ShardIterator, StartAt};
 use multilangd_core::table::{Item, Transaction, Write};
 use multilangd_engine::stream::{ShardPage, Shards, Stream, StreamDescription, StreamError};
 use multilangd_engine::table::{Rows, ScanPage, Table, TableDescription, TableError, TableSettings};
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 use tokio::time::{Instant, sleep, sleep_until};
 
 use crate::fanout::Subscriptions;
 use crate::sim::journal::Journal;
-use crate::sim::oracle::Oracle;
+use crate::sim::oracle::{Oracle, Writer};
 use crate::stream::FakeStream;
 use crate::table::FakeTable;
 
@@ -209,6 +210,7 @@ struct State {
     frozen_until: Option<Instant>,
     /// When the worker's life ended.
     gone: Option<Instant>,
+    rules: Option<watch::Receiver<Rules>>,
 }
 
 /// An error that a line can cause.
@@ -280,6 +282,16 @@ impl Line {
     /// All is well again.
     pub fn heal(&self) {
         self.with(|state| (state.cut_until, state.frozen_until) = (None, None));
+    }
+
+    /// The worker has started, and plays by these rules.
+    pub fn plays_by(&self, rules: watch::Receiver<Rules>) {
+        self.with(|state| state.rules = Some(rules));
+    }
+
+    /// The rules that the worker plays by; `None`: it has not come to have any, or is a model of Java's.
+    pub fn rules(&self) -> Option<Rules> {
+        self.with(|state| state.rules.as_ref().map(|rules| *rules.borrow()))
     }
 
     /// The worker is gone: nothing that is left of it may call any more.
@@ -445,19 +457,21 @@ impl Table for Line {
     }
 
     async fn write(&self, write: &Write) -> Result<Option<Item>, TableError> {
-        let (world, table, worker) = (self.world.clone(), self.table.clone(), self.worker.clone());
+        let (world, table) = (self.world.clone(), self.table.clone());
+        let writer = Writer {
+            worker: self.worker.clone(),
+            sent: Instant::now(),
+            takes: self.rules().is_some_and(|rules| !rules.assigns()),
+        };
         let write = write.clone();
         let what = format!("write {}", write.key(self.key_name()).unwrap_or_default());
-        let sent = Instant::now();
         self.call(&what, async move {
             let key = write.key(table.key_name()).unwrap_or_default().to_owned();
             let before = table.row(&key);
             let answer = table.apply(&write);
             if answer.is_ok() {
                 let after = table.row(&key);
-                world
-                    .oracle
-                    .wrote(&worker, sent, &key, before.as_ref(), after.as_ref());
+                world.oracle.wrote(&writer, &key, before.as_ref(), after.as_ref());
             }
             answer
         })

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use multilangd_core::assignment::AssignmentSettings;
-use multilangd_core::client_version::Configured;
+use multilangd_core::client_version::{Configured, Rules};
 use multilangd_core::ids::{Position, ShardId, WorkerId};
 use multilangd_core::leases::Lease;
 use multilangd_core::table::{Item, Write};
@@ -194,6 +194,7 @@ struct Inner {
     keeper: mpsc::Sender<Message>,
     held: watch::Receiver<Held>,
     is_leader: watch::Receiver<bool>,
+    rules: watch::Receiver<Rules>,
     is_taking: watch::Sender<bool>,
     identity: Identity,
     signals: Signals,
@@ -242,6 +243,11 @@ impl Leases {
     /// Whether this worker leads the fleet.
     pub fn is_leader(&self) -> watch::Receiver<bool> {
         self.inner.is_leader.clone()
+    }
+
+    /// The rules that this worker plays by.
+    pub fn rules(&self) -> watch::Receiver<Rules> {
+        self.inner.rules.clone()
     }
 
     /// Returns when another process was found to work under this worker's id. Nothing is held from then on, and the leases

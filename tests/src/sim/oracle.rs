@@ -52,6 +52,17 @@ impl Record {
     }
 }
 
+/// Who sends a write.
+#[derive(Clone, Debug)]
+pub struct Writer {
+    /// By its id.
+    pub worker: WorkerId,
+    /// When it was sent.
+    pub sent: Instant,
+    /// By the rules of 2.x, by which it takes leases for itself.
+    pub takes: bool,
+}
+
 /// What is counted, not judged.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Counts {
@@ -242,15 +253,9 @@ impl Oracle {
         })
     }
 
-    /// A write of a worker, sent at this time, was applied.
-    pub fn wrote(
-        &self,
-        worker: &WorkerId,
-        sent: Instant,
-        key: &str,
-        before: Option<&Item>,
-        after: Option<&Item>,
-    ) {
+    /// A write was applied.
+    pub fn wrote(&self, writer: &Writer, key: &str, before: Option<&Item>, after: Option<&Item>) {
+        let worker = &writer.worker;
         self.with(|state| state.counts.writes += 1);
         let row = after.or(before);
         let is_lease = row.is_some_and(|row| match row.get("entityType") {
@@ -286,7 +291,7 @@ impl Oracle {
             shown(after.as_ref())
         ));
         match (&before, &after) {
-            (Some(before), Some(after)) => self.changed(worker, &shard, before, after),
+            (Some(before), Some(after)) => self.changed(writer, &shard, before, after),
             (None, Some(after)) => self.created(worker, &shard, after),
             (Some(before), None) => self.deleted(worker, &shard, before),
             (None, None) => {}
@@ -296,7 +301,7 @@ impl Oracle {
         let works_on_it = after.actual_owner() == Some(worker);
         let raised = before.is_none_or(|before| after.counter > before.counter);
         if works_on_it && raised {
-            let until = sent + self.failover;
+            let until = writer.sent + self.failover;
             self.with(|state| {
                 let valid = state.valid.entry((worker.clone(), shard)).or_insert(until);
                 *valid = until.max(*valid);
@@ -360,7 +365,8 @@ impl Oracle {
         self.with(|state| state.rows.remove(shard));
     }
 
-    fn changed(&self, worker: &WorkerId, shard: &ShardId, before: &Lease, after: &Lease) {
+    fn changed(&self, writer: &Writer, shard: &ShardId, before: &Lease, after: &Lease) {
+        let worker = &writer.worker;
         let mut problems = Vec::new();
         if after.checkpoint < before.checkpoint {
             problems.push(format!(
@@ -389,7 +395,7 @@ impl Oracle {
         if is_heartbeat && before.actual_owner() != Some(worker) {
             problems.push("the heartbeat of another worker's lease".to_owned());
         }
-        problems.extend(self.hand_off(worker, shard, before, after));
+        problems.extend(self.hand_off(writer, shard, before, after));
         if after.checkpoint_owner.is_some() && after.checkpoint_owner == after.owner {
             problems.push("both of its owners are the same".to_owned());
         }
@@ -418,7 +424,12 @@ impl Oracle {
     }
 
     /// What is wrong with how a hand-off goes on: an owner that is alive, and whom nothing holds up, ends it itself.
-    fn hand_off(&self, worker: &WorkerId, shard: &ShardId, before: &Lease, after: &Lease) -> Option<String> {
+    ///
+    /// But a worker that still plays by the rules of 2.x, while a leader assigns already, steals without asking how far
+    /// a hand-off is, as Java's does (`leasing.md 4`). Whatever lease it steals, a child is stopped at its last
+    /// checkpoint, and what came after is delivered again; of one that changes its owner anyway, nobody else is disturbed.
+    fn hand_off(&self, writer: &Writer, shard: &ShardId, before: &Lease, after: &Lease) -> Option<String> {
+        let worker = &writer.worker;
         let now = Instant::now();
         self.with(|state| {
             let is_pending = |lease: &Lease| lease.checkpoint_owner.is_some();
@@ -432,7 +443,9 @@ impl Oracle {
                     let held = state.valid.get(&(owner.clone(), shard.clone()));
                     let holds = held.is_some_and(|until| now < *until);
                     let is_over = before.checkpoint.is_shard_end();
-                    if owner != *worker && !is_over && holds && state.alive.contains(&owner) && !is_excused {
+                    let is_stolen = writer.takes && after.owner.as_ref() == Some(worker);
+                    let is_alive = holds && state.alive.contains(&owner);
+                    if owner != *worker && !is_over && is_alive && !is_stolen && !is_excused {
                         let took = now - since;
                         return Some(format!("{owner} did not hand it over within {took:?}"));
                     }

@@ -550,6 +550,7 @@ impl Starting {
             taking.clone(),
         );
         tasks.rest.spawn(keep);
+        let rules_receiver = rules.subscribe();
         let watch = RulesWatch {
             places,
             me: settings.worker.clone(),
@@ -566,6 +567,7 @@ impl Starting {
                 keeper: keeper_sender,
                 held,
                 is_leader,
+                rules: rules_receiver,
                 is_taking,
                 identity,
                 signals,
