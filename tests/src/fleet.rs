@@ -7,10 +7,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use multilangd_core::assignment::AssignmentSettings;
-use multilangd_core::client_version::Configured;
+use multilangd_core::client_version::{Configured, Rules};
 use multilangd_core::fetch::PaceSettings;
 use multilangd_core::fetch::fanout::LIFE;
 use multilangd_core::ids::WorkerId;
+use multilangd_core::leases::Lease;
 use multilangd_core::shards::InitialPosition;
 use multilangd_engine::child::SessionSettings;
 use multilangd_engine::clock::Clock;
@@ -62,7 +63,7 @@ pub struct FleetSettings {
 
 /// How long a move into the lease table bakes; the configuration allows an hour at least.
 const MIGRATION_BAKE: Duration = Duration::from_secs(60);
-/// How long two processes of one id may both run.
+/// How long two processes of one id may both run where each could see it.
 const TWINS_MAX: Duration = Duration::from_secs(300);
 /// What is added to the name of a second process of one id.
 const TWIN: &str = "'";
@@ -85,6 +86,8 @@ pub struct Fleet {
     java: BTreeMap<WorkerId, (Line, JoinHandle<()>)>,
     /// The ids that two processes had at some time.
     pairs: BTreeSet<WorkerId>,
+    /// When two processes of an id were last seen to leave no sign of it.
+    unseen: BTreeMap<WorkerId, Instant>,
 }
 
 struct Running {
@@ -105,6 +108,7 @@ impl Fleet {
             running: BTreeMap::new(),
             java: BTreeMap::new(),
             pairs: BTreeSet::new(),
+            unseen: BTreeMap::new(),
         }
     }
 
@@ -155,9 +159,36 @@ impl Fleet {
         }
     }
 
-    /// Whether two processes of one id run.
+    /// Whether two processes of one id run, and leave a sign of it.
     pub fn has_twins(&self) -> bool {
-        self.twins().next().is_some()
+        self.twins().any(|(worker, _)| self.is_seen(worker))
+    }
+
+    /// Ends the second ones of those that nothing shows to each other.
+    pub fn end_unseen_twins(&mut self) {
+        let unseen = self.twins().filter(|(worker, _)| !self.is_seen(worker));
+        let second: Vec<WorkerId> = unseen.map(|(worker, _)| twin_of(worker)).collect();
+        for process in second {
+            self.crash(&process);
+        }
+    }
+
+    /// Whether something in the table shows two processes of an id to each other: a report under it, or a lease that they
+    /// work on. By the rules of 2.x nobody reports, and where there are more workers than shards some have no lease.
+    /// One that has only begun counts as seen: it looks for the other.
+    fn is_seen(&self, worker: &WorkerId) -> bool {
+        let processes = [worker, &twin_of(worker)].map(|process| self.running.get(process));
+        let rules = processes
+            .into_iter()
+            .flatten()
+            .map(|running| running.line.rules());
+        let mut reports = rules.map(|rules| rules.is_none_or(Rules::reports));
+        let has_leases = || {
+            let rows = self.world.table.rows();
+            let mut leases = rows.values().filter_map(|row| Lease::read(row).ok());
+            leases.any(|lease| lease.actual_owner() == Some(worker))
+        };
+        reports.any(|reports| reports) || has_leases()
     }
 
     /// The processes of one id, and since when both run.
@@ -168,15 +199,26 @@ impl Fleet {
         })
     }
 
-    /// Two processes of one id do not both go on.
-    pub fn look_at_twins(&self) {
-        if let Some((worker, since)) = self.twins().next()
-            && since.elapsed() > TWINS_MAX
-        {
-            let took = since.elapsed();
-            self.world
-                .journal
-                .violation(format!("two processes of {worker} go on after {took:?}"));
+    /// Two processes of one id do not both go on, once there is a sign of it.
+    pub fn look_at_twins(&mut self) {
+        let twins: Vec<_> = self
+            .twins()
+            .map(|(worker, since)| (worker.clone(), since))
+            .collect();
+        for (worker, both_since) in twins {
+            if !self.is_seen(&worker) {
+                self.unseen.insert(worker, Instant::now());
+                continue;
+            }
+            let unseen = self.unseen.get(&worker);
+            let took = unseen
+                .map_or(both_since, |unseen| both_since.max(*unseen))
+                .elapsed();
+            if took > TWINS_MAX {
+                self.world
+                    .journal
+                    .violation(format!("two processes of {worker} go on after {took:?}"));
+            }
         }
     }
 
@@ -371,6 +413,7 @@ async fn work(
         Err(_) if stop.is_cancelled() => return Ok(Exit::Clean),
         Err(error) => return Err(error.to_string()),
     };
+    line.plays_by(leases.rules());
     let stream = Arc::new(line.clone());
     let shard_settings = ShardSettings {
         initial: InitialPosition::TrimHorizon,

@@ -445,6 +445,7 @@ impl Story {
             self.fleet.ended().await;
             self.fleet.look_at_twins();
         }
+        self.fleet.end_unseen_twins();
         if !waited.is_zero() {
             self.note(format!("one process for each worker after {waited:?}"));
         }
