@@ -269,6 +269,21 @@ async fn a_roll_back_returns_to_taking_and_a_roll_forward_to_getting_ready() {
     assert_eq!(held(&a).len(), 4);
 }
 
+/// It was rolled back and forward again, or deployed for good, within the minute between two looks.
+#[tokio::test(start_paused = true)]
+async fn a_worker_follows_a_row_that_has_gone_on_by_two_steps() {
+    let world = World::with_shards(1);
+    let a = world.start("a", Configured::CompatibleWith2).await;
+    until(|| held(&a).len() == 1).await;
+    world.roll_to("CLIENT_VERSION_3X_WITH_ROLLBACK");
+    until(|| world.leases.row("Leader").is_some()).await;
+    world.roll_to("CLIENT_VERSION_UPGRADE_FROM_2X");
+    until(|| world.leases.row("Leader").is_none()).await;
+    world.roll_to("CLIENT_VERSION_3X");
+    until(|| world.leases.row("Leader").is_some()).await;
+    assert_eq!(held(&a).len(), 1);
+}
+
 #[tokio::test(start_paused = true)]
 async fn two_first_workers_agree_on_one_row() {
     let world = World::with_shards(2);

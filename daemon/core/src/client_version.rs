@@ -126,16 +126,20 @@ impl Rules {
         }
     }
 
-    /// The rules to play by from now on, if the row asks for others that these can change to. Anything else is ignored,
-    /// and looked at again.
+    /// The rules to play by from now on, if the row asks for others that are known. Others are ignored, and looked at again.
+    ///
+    /// Compat: Java changes by one step at a time, and ignores a row that has gone on by two before it was looked at again:
+    /// that worker takes leases for good in a fleet that a leader assigns, or the other way round. The row has the last
+    /// word, as it has for a worker that starts.
     pub fn changed_to(self, version: &ClientVersion) -> Option<Self> {
-        match (self, version) {
-            (Self::V2, ClientVersion::UpgradeFrom2) => Some(Self::UpgradeFrom2),
-            (Self::UpgradeFrom2 | Self::V3WithRollback, ClientVersion::V2) => Some(Self::V2),
-            (Self::UpgradeFrom2, ClientVersion::V3WithRollback) => Some(Self::V3WithRollback),
-            (Self::V3WithRollback, ClientVersion::V3) => Some(Self::V3),
-            (Self::Phase1 | Self::V2 | Self::UpgradeFrom2 | Self::V3WithRollback | Self::V3, _) => None,
-        }
+        let next = match version {
+            ClientVersion::V2 => Self::V2,
+            ClientVersion::UpgradeFrom2 => Self::UpgradeFrom2,
+            ClientVersion::V3WithRollback => Self::V3WithRollback,
+            ClientVersion::V3 => Self::V3,
+            ClientVersion::Other(_) => return None,
+        };
+        (self.may_change() && next != self).then_some(next)
     }
 
     /// Java's name of the state.
@@ -466,7 +470,7 @@ mod tests {
     }
 
     #[test]
-    fn rules_change_only_as_java_lets_them() {
+    fn rules_follow_the_row_even_where_a_step_of_it_was_missed() {
         use ClientVersion as Row;
         let all = [
             Rules::Phase1,
@@ -483,9 +487,13 @@ mod tests {
             .collect();
         let expected = [
             "V2 -> UpgradeFrom2",
+            "V2 -> V3WithRollback",
+            "V2 -> V3",
             "UpgradeFrom2 -> V2",
             "UpgradeFrom2 -> V3WithRollback",
+            "UpgradeFrom2 -> V3",
             "V3WithRollback -> V2",
+            "V3WithRollback -> UpgradeFrom2",
             "V3WithRollback -> V3",
         ];
         assert_eq!(changes, expected);
