@@ -155,6 +155,7 @@ impl Fleet {
                 .journal
                 .note(format!("{worker}: starts a second time, as {process}"));
             self.pairs.insert(worker.clone());
+            self.world.oracle.has_twins(worker);
             self.start_process(&process, worker);
         }
     }

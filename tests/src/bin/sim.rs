@@ -1,5 +1,5 @@
-//! Runs simulations: `sim --seed 7` with its whole journal, `sim --seeds 2000` many, `sim --scale` a large fleet, `sim --alone` one
-//! worker.
+//! Runs simulations: `sim --seed 7` with its whole journal, `sim --seeds 2000` many, from `--from 2000`, `sim --planted` each bug that
+//! can be planted, or `--bug NAME` alone, `sim --scale` a large fleet, `sim --alone` one worker.
 
 #![allow(clippy::print_stdout, reason = "a program for people")]
 
@@ -23,7 +23,11 @@ fn main() -> ExitCode {
     };
     #[cfg(planted)]
     if arguments.iter().any(|it| it == "--planted") {
-        return planted(number("--seeds").unwrap_or(600));
+        let only = arguments
+            .iter()
+            .position(|it| it == "--bug")
+            .map(|at| arguments[at + 1].clone());
+        return planted(number("--seeds").unwrap_or(600), only);
     }
     if arguments.iter().any(|it| it == "--alone") {
         return costs();
@@ -93,12 +97,13 @@ fn many(from: u64, count: u64) -> ExitCode {
 
 /// Plants each bug in turn, and shows how it was found.
 #[cfg(planted)]
-fn planted(seeds: u64) -> ExitCode {
+fn planted(seeds: u64, only: Option<String>) -> ExitCode {
     use multilangd_core::planted::Bug;
     use multilangd_tests::sim::simulate_with;
 
     let mut missed = 0;
-    for bug in Bug::ALL {
+    let is_wanted = |bug: &&Bug| only.as_ref().is_none_or(|only| *only == format!("{bug:?}"));
+    for bug in Bug::ALL.iter().filter(is_wanted) {
         let found = (0..seeds).find_map(|seed| Some((seed, simulate_with(*bug, seed)?)));
         match found {
             Some((seed, how)) => println!("{bug:?}: found by seed {seed}: {}", how.trim()),

@@ -9,7 +9,7 @@ use multilangd_core::ids::{Position, SequenceNumber, ShardId, WorkerId};
 use multilangd_engine::child::{Spawn, Spawned};
 use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, DuplexStream};
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 
 use super::oracle::short;
 use crate::child::in_memory;
@@ -74,6 +74,7 @@ impl Spawn for SimulatedChildren {
                 habit,
                 slow: health.slow,
                 dies_at,
+                began: Instant::now(),
                 heard: "",
                 next: 0,
                 last: None,
@@ -95,6 +96,7 @@ struct Life {
     habit: Habit,
     slow: u64,
     dies_at: Option<usize>,
+    began: Instant,
     /// The last action.
     heard: &'static str,
     /// The place of the next record in the shard.
@@ -270,6 +272,7 @@ impl Life {
         for _ in 0..CHECKPOINT_TRIES_MAX {
             self.must_be_quiet().await;
             let request = json!({"action": "checkpoint", "sequenceNumber": number, "subSequenceNumber": sub});
+            let asked = Instant::now();
             self.say(&request).await?;
             let reply = self.hear().await?;
             if reply["action"] != "checkpoint" {
@@ -282,7 +285,7 @@ impl Life {
                 }
                 Some("ShutdownException") => return Ok(()),
                 None => {
-                    self.must_be_stored(&number, &sub);
+                    self.must_be_stored(&number, &sub, asked);
                     return Ok(());
                 }
                 Some(other) => {
@@ -295,15 +298,18 @@ impl Life {
     }
 
     /// What a child is told to be stored is in the table.
-    fn must_be_stored(&self, number: &Value, sub: &Value) {
-        let asked = match number.as_str() {
+    fn must_be_stored(&self, number: &Value, sub: &Value, asked: Instant) {
+        let position = match number.as_str() {
             Some(text) => Position::parse(text, sub.as_u64().unwrap_or(0)).ok(),
             None if self.heard == "shardEnded" => Some(Position::ShardEnd),
             // Without a record yet it stays where it began.
             None => self.last.clone(),
         };
-        let problem = asked.and_then(|asked| self.world.oracle.told_stored(&self.shard, &asked));
-        if let Some(problem) = problem {
+        let told = |position: &Position| {
+            let oracle = &self.world.oracle;
+            oracle.told_stored(&self.worker, &self.shard, position, self.began, asked)
+        };
+        if let Some(problem) = position.as_ref().and_then(told) {
             self.violation(format!("the child of {}: {problem}", self.shard));
         }
     }

@@ -118,6 +118,12 @@ struct State {
     shards: BTreeMap<ShardId, ShardTruth>,
     /// Until when a worker may begin new batches of a shard, by its own writes.
     valid: BTreeMap<(WorkerId, ShardId), Instant>,
+    /// When a worker's last tenure of a shard was over at the latest, if it has been.
+    over: BTreeMap<(WorkerId, ShardId), Instant>,
+    /// The last writes that changed a checkpoint.
+    stored: BTreeMap<ShardId, (WorkerId, Instant)>,
+    /// The ids that two processes had at some time. Each takes the other's tenures for its own.
+    twins: BTreeSet<WorkerId>,
     next_of_key: BTreeMap<String, u64>,
     counts: Counts,
     /// The lease rows as they are.
@@ -159,6 +165,11 @@ impl Oracle {
     /// A worker is a model of Java's.
     pub fn is_java(&self, worker: &WorkerId) {
         self.with(|state| state.java.insert(worker.clone()));
+    }
+
+    /// Two processes have this id.
+    pub fn has_twins(&self, worker: &WorkerId) {
+        self.with(|state| state.twins.insert(worker.clone()));
     }
 
     /// A worker starts, or is no more.
@@ -303,7 +314,11 @@ impl Oracle {
         if works_on_it && raised {
             let until = writer.sent + self.failover;
             self.with(|state| {
-                let valid = state.valid.entry((worker.clone(), shard)).or_insert(until);
+                let tenure = (worker.clone(), shard);
+                let valid = state.valid.entry(tenure.clone()).or_insert(until);
+                if *valid < writer.sent {
+                    state.over.insert(tenure, *valid);
+                }
                 *valid = until.max(*valid);
             });
         }
@@ -409,7 +424,17 @@ impl Oracle {
             self.journal
                 .violation(format!("{worker} wrote {shard}: {problem}"));
         }
+        if after.checkpoint != before.checkpoint {
+            let by = (worker.clone(), Instant::now());
+            self.with(|state| state.stored.insert(shard.clone(), by));
+        }
         let old = before.actual_owner();
+        if let Some(old) = old
+            && after.actual_owner() != Some(old)
+        {
+            let tenure = (old.clone(), shard.clone());
+            self.with(|state| state.over.insert(tenure, Instant::now()));
+        }
         if let Some(old) = old
             && after.actual_owner() != Some(old)
             && old != worker
@@ -495,9 +520,27 @@ impl Oracle {
         })
     }
 
-    /// What is wrong with telling a child that this checkpoint is stored: the table must have it by then.
-    pub fn told_stored(&self, shard: &ShardId, position: &Position) -> Option<String> {
+    /// What is wrong with telling a child that the checkpoint that it asked for is stored: the table must have it by then,
+    /// and what is asked for after the end of the child's tenure must not be stored under a later one.
+    pub fn told_stored(
+        &self,
+        worker: &WorkerId,
+        shard: &ShardId,
+        position: &Position,
+        began: Instant,
+        asked: Instant,
+    ) -> Option<String> {
         self.with(|state| {
+            let over = state.over.get(&(worker.clone(), shard.clone()));
+            let is_over = over.is_some_and(|over| began < *over && *over < asked);
+            let stored = state.stored.get(shard);
+            let is_stored_anew = stored.is_some_and(|(by, at)| by == worker && *at >= asked);
+            if is_over && is_stored_anew && !state.twins.contains(worker) {
+                return Some(format!(
+                    "its checkpoint {} is stored under another tenure than its own",
+                    short(position)
+                ));
+            }
             // A finished shard's row may be deleted already.
             let is_finished = state.shards.get(shard).is_some_and(|truth| truth.finished);
             let stored = state.rows.get(shard).map(|row| row.checkpoint.clone());
