@@ -9,6 +9,7 @@ use multilangd_core::client_version::Configured;
 use multilangd_core::ids::Position;
 use multilangd_core::leases::Lease;
 use multilangd_core::table::{Action, Condition, Item, Value, Write};
+use multilangd_core::worker_metrics::WorkerMetrics;
 use multilangd_engine::clock::Clock;
 use multilangd_engine::leases::{LeaseSettings, Leases, LegacyTables, StartError};
 use multilangd_tests::table::{Call, FakeTable, Fault};
@@ -16,6 +17,7 @@ use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
 const NOW_MS: i64 = 1_789_000_000_000;
+const SECOND: Duration = Duration::from_secs(1);
 const MINUTE: Duration = Duration::from_secs(60);
 
 #[tokio::test(start_paused = true)]
@@ -284,6 +286,22 @@ async fn a_worker_follows_a_row_that_has_gone_on_by_two_steps() {
     assert_eq!(held(&a).len(), 1);
 }
 
+/// A Java worker that has not seen the row yet does not look for what a leader gives it: it would take it when it has expired.
+#[tokio::test(start_paused = true)]
+async fn while_a_fleet_changes_to_3x_its_first_leader_hands_nothing_over() {
+    let world = World::with_shards(4);
+    let java = world.compatible_java("java", "s-0");
+    let a = world.start("a", Configured::CompatibleWith2).await;
+    until(|| held(&a).len() == 3).await;
+    world.set_throughput(10);
+    world.roll_to("CLIENT_VERSION_3X_WITH_ROLLBACK");
+    let changed = Instant::now();
+    until(|| world.owned_by("java").len() == 2).await;
+    let took = changed.elapsed();
+    assert!(took > 90 * SECOND && took < 95 * SECOND, "after {took:?}");
+    java.abort();
+}
+
 #[tokio::test(start_paused = true)]
 async fn two_first_workers_agree_on_one_row() {
     let world = World::with_shards(2);
@@ -483,17 +501,64 @@ impl World {
         ]));
     }
 
-    /// What AWS's KclMigrationTool does.
+    /// What AWS's KclMigrationTool does: the state that was goes into the history.
     fn roll_to(&self, version: &str) {
+        let row = self.leases.row("Migration3.0").unwrap();
+        let was = ["cv", "mb", "mts"].map(|name| (name.to_owned(), row[name].clone()));
+        let mut history = vec![Value::M(was.into())];
+        if let Value::L(older) = &row["h"] {
+            history.extend(older.iter().cloned());
+        }
+        let now_ms = NOW_MS + self.began.elapsed().as_millis() as i64;
         let write = Write::Update {
             key: "Migration3.0".to_owned(),
             conditions: vec![Condition::Present("leaseKey")],
             actions: vec![
                 Action::Set("cv", Value::s(version)),
                 Action::Set("mb", Value::s("KclMigrationTool")),
+                Action::Set("mts", Value::n(now_ms)),
+                Action::Set("h", Value::L(history)),
             ],
         };
         self.leases.apply(&write).unwrap();
+    }
+
+    fn owned_by(&self, worker: &str) -> Vec<String> {
+        let rows = self.leases.rows().into_iter();
+        let owned = rows.filter(|(_, row)| row.get("leaseOwner") == Some(&Value::s(worker)));
+        owned.map(|(key, _)| key).collect()
+    }
+
+    /// All leases have the same throughput.
+    fn set_throughput(&self, kbps: u32) {
+        for key in self.leases.rows().into_keys().filter(|key| key.starts_with("s-")) {
+            let actions = vec![Action::Set("throughputKBps", Value::n(kbps))];
+            let write = Write::Update {
+                key,
+                conditions: Vec::new(),
+                actions,
+            };
+            self.leases.apply(&write).unwrap();
+        }
+    }
+
+    /// A Java worker of 3.x by the rules of 2.x that has one lease, and reports.
+    fn compatible_java(&self, worker: &str, shard: &str) -> tokio::task::AbortHandle {
+        let (table, shard, worker) = (self.leases.clone(), shard.to_owned(), worker.to_owned());
+        let began = self.began;
+        let playing = tokio::spawn(async move {
+            let lease = Lease::read(&table.row(&shard).unwrap()).unwrap();
+            table.apply(&lease.take(&worker.as_str().into())).unwrap();
+            loop {
+                let now_s = NOW_MS / 1000 + began.elapsed().as_secs() as i64;
+                let report = WorkerMetrics::unmeasured(worker.as_str().into(), now_s);
+                table.apply(&report.report()).unwrap();
+                let lease = Lease::read(&table.row(&shard).unwrap()).unwrap();
+                table.apply(&lease.renew()).unwrap();
+                sleep(3 * SECOND).await;
+            }
+        });
+        playing.abort_handle()
     }
 
     /// A worker of 2.x that has one lease, and reports nothing.

@@ -24,6 +24,10 @@ const REPORT_AGE_MAX: Duration = Duration::from_secs(60);
 /// How long the fleet must have been ready without a break.
 const READY_FOR: Duration = Duration::from_secs(600);
 
+/// So long after the row has changed, every worker has seen it: Java's, like ours, look once a minute, and for the first time
+/// up to 90 s after their start.
+const SEEN_WITHIN: Duration = Duration::from_secs(90);
+
 const VERSION: &str = "cv";
 const MODIFIED_BY: &str = "mb";
 const MODIFIED_MS: &str = "mts";
@@ -53,6 +57,14 @@ impl ClientVersion {
             Self::UpgradeFrom2 => "CLIENT_VERSION_UPGRADE_FROM_2X",
             Self::V2 => "CLIENT_VERSION_2X",
             Self::Other(name) => name,
+        }
+    }
+
+    /// Workers take leases.
+    fn takes(&self) -> bool {
+        match self {
+            Self::UpgradeFrom2 | Self::V2 => true,
+            Self::V3 | Self::V3WithRollback | Self::Other(_) => false,
         }
     }
 
@@ -188,6 +200,28 @@ impl ClientVersionRow {
             history,
             key_name,
         })
+    }
+
+    /// Whether every worker goes by the rules of 3.x by now. A Java worker that does not yet would not look for what a leader
+    /// gives it: it takes it when it has expired.
+    pub fn all_are_assigned(&self, now_ms: i64) -> bool {
+        if self.version.takes() {
+            return false;
+        }
+        let mut since_ms = self.modified_ms;
+        for entry in &self.history {
+            let Value::M(entry) = entry else { continue };
+            let (Some(Value::S(version)), Some(Value::N(at_ms))) =
+                (entry.get(VERSION), entry.get(MODIFIED_MS))
+            else {
+                continue;
+            };
+            if ClientVersion::parse(version).takes() {
+                return now_ms.saturating_sub(since_ms) > SEEN_WITHIN.as_millis() as i64;
+            }
+            since_ms = at_ms.parse().unwrap_or(since_ms);
+        }
+        true
     }
 
     /// The key of the table that it was read from.
@@ -497,6 +531,27 @@ mod tests {
             "V3WithRollback -> V3",
         ];
         assert_eq!(changes, expected);
+    }
+
+    #[test]
+    fn all_are_assigned_once_every_worker_has_seen_that_the_fleet_left_the_rules_of_2x() {
+        let all_are_assigned = |version: &str, history: &[(&str, i64)], now_ms| {
+            let mut item = entry(version, "w-B", 50_000);
+            item.insert("leaseKey".to_owned(), Value::s(KEY));
+            let entries = history
+                .iter()
+                .map(|(version, at_ms)| Value::M(entry(version, "w-A", *at_ms)));
+            item.insert(HISTORY.to_owned(), Value::L(entries.collect()));
+            ClientVersionRow::read(&item).unwrap().all_are_assigned(now_ms)
+        };
+        let (v2, v3) = ("CLIENT_VERSION_UPGRADE_FROM_2X", "CLIENT_VERSION_3X");
+        let (rollback, init) = ("CLIENT_VERSION_3X_WITH_ROLLBACK", "CLIENT_VERSION_INIT");
+        assert!(!all_are_assigned(rollback, &[(v2, 0)], 140_000));
+        assert!(all_are_assigned(rollback, &[(v2, 0)], 140_001));
+        assert!(!all_are_assigned(v3, &[(rollback, 40_000), (v2, 0)], 130_000));
+        assert!(all_are_assigned(v3, &[(rollback, 40_000), (v2, 0)], 130_001));
+        assert!(all_are_assigned(v3, &[(init, 50_000)], 50_001), "born in 3.x");
+        assert!(!all_are_assigned(v2, &[(rollback, 0)], 900_000), "rolled back");
     }
 
     #[test]

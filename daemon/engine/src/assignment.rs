@@ -213,6 +213,13 @@ impl Assignment {
         if self.receiver().is_none() {
             found.reports.retain(|report| report.worker != self.me);
         }
+        // Compat: Java hands over from the first moment, and what it hands to a worker that has not changed its rules yet waits
+        // until it expires.
+        let now_ms = self.clock.epoch_ms();
+        let may_balance = found
+            .version
+            .as_ref()
+            .is_none_or(|row| row.all_are_assigned(now_ms));
         let judged = began;
         let view = self.look(memory, found, judged);
         let now = Instant::now();
@@ -223,13 +230,14 @@ impl Assignment {
         memory.owes_balance |= view.has_unknown && view.leases.iter().any(|seen| seen.is_free);
         let is_quiet = |seen: &Seen| !seen.is_free && !seen.is_new && seen.lease.checkpoint_owner.is_none();
         let is_owed = memory.owes_balance && view.leases.iter().all(is_quiet);
-        let balance = is_new || is_due || is_owed;
+        let is_wanted = is_new || is_due || is_owed;
+        let balance = is_wanted && may_balance;
         // What its owner has not found yet cannot be moved: that is made up for as soon as it has.
         let is_complete = view.leases.iter().all(|seen| seen.is_free || !seen.is_new);
-        if balance {
-            memory.balanced = is_complete.then_some(now);
+        if is_wanted {
+            memory.balanced = (balance && is_complete).then_some(now);
         }
-        if is_owed {
+        if is_owed && balance {
             memory.owes_balance = false;
         }
         if workers != memory.workers {

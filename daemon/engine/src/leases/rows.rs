@@ -5,6 +5,7 @@ use std::future::Future;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use multilangd_core::client_version::ClientVersionRow;
 use multilangd_core::ids::{ShardId, WorkerId};
 use multilangd_core::leases::{LEASE_KEY, Lease, Row};
 use multilangd_core::table::{BadRow, Item, Transaction, Value, Write};
@@ -39,6 +40,8 @@ pub(crate) struct Rows {
 pub(crate) struct Found {
     pub(crate) leases: Vec<Lease>,
     pub(crate) reports: Vec<WorkerMetrics>,
+    /// What says which rules the fleet plays by, where it is in this table.
+    pub(crate) version: Option<ClientVersionRow>,
     /// Rows that could not be read.
     pub(crate) unreadable: usize,
     /// Those of the table of KCL 3.0-3.4, where there is one.
@@ -159,7 +162,8 @@ impl Rows {
                     found.unreadable += 1;
                     self.report(&bad);
                 }
-                Row::Leader(_) | Row::ClientVersion(_) | Row::Other => {}
+                Row::ClientVersion(row) => found.version = Some(row),
+                Row::Leader(_) | Row::Other => {}
             }
         }
         found.leases.sort_by(|a, b| a.key.cmp(&b.key));
