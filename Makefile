@@ -4,7 +4,7 @@
 # make bench  what a record costs, beside the Java daemon, into docs/BENCHMARKS.md; make bench-short: ours alone, in minutes
 # make check  format, lints, unit tests, docs: the inner loop
 # make budget how many instructions a record costs on its way to the child, against a budget in the repository
-# make sim    simulated fleets under faults: SEED=7 replays one with its whole journal, SEEDS=2000 runs many
+# make sim    simulated fleets under faults: SEED=7 replays one with its whole journal, SEEDS=2000 runs many, FROM=2000 others
 
 .PHONY: demo build check test unit simulation sim planted scale promises clients judges fleet fleet-short bench bench-short bench-programs bench-without-local budget fmt lint doc deny tools clean
 
@@ -44,7 +44,7 @@ simulation:
 	$(SIMULATION) test $(SIMULATION_OF) --test simulation
 
 sim:
-	$(SIMULATION) run --quiet $(SIMULATION_OF) --bin sim -- $(if $(SEED),--seed $(SEED),--seeds $(SEEDS))
+	$(SIMULATION) run --quiet $(SIMULATION_OF) --bin sim -- $(if $(SEED),--seed $(SEED),--seeds $(SEEDS) $(FROM:%=--from %))
 
 # Each known mistake, planted in turn, and the seed that finds it.
 planted:

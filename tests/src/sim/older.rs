@@ -151,11 +151,10 @@ impl Past {
 
 /// What `KclMigrationTool`, and the leader of a fleet that is ready, do to the row; and in the end the last deployment.
 fn change_rules(world: &World, fleet: &mut Fleet) {
-    let Some(Value::S(version)) = world
-        .table
-        .row(client_version::KEY)
-        .and_then(|row| row.get("cv").cloned())
-    else {
+    let Some(row) = world.table.row(client_version::KEY) else {
+        return;
+    };
+    let Some(Value::S(version)) = row.get("cv") else {
         return;
     };
     let next = match version.as_str() {
@@ -173,10 +172,21 @@ fn change_rules(world: &World, fleet: &mut Fleet) {
         _ => return,
     };
     world.journal.note(format!("the rules become {next}"));
+    let was = ["cv", "mb", "mts"].map(|name| (name.to_owned(), row[name].clone()));
+    let mut history = vec![Value::M(was.into())];
+    if let Some(Value::L(older)) = row.get("h") {
+        history.extend(older.iter().cloned());
+    }
+    let now_ms = NOW_MS + i64::try_from(world.age().as_millis()).unwrap_or(0);
     let write = Write::Update {
         key: client_version::KEY.to_owned(),
         conditions: Vec::new(),
-        actions: vec![Action::Set("cv", Value::s(next))],
+        actions: vec![
+            Action::Set("cv", Value::s(next)),
+            Action::Set("mb", Value::s("operator")),
+            Action::Set("mts", Value::n(now_ms)),
+            Action::Set("h", Value::L(history)),
+        ],
     };
     if world.table.apply(&write).is_ok() && next == ROLLED_BACK {
         world.table.delete_index();
