@@ -63,6 +63,22 @@ async fn a_killed_leader_of_ours_is_survived_within_the_failover_time_and_two_se
     }
 }
 
+/// A leader sees what is its own in its looks at the table: an index that lags does not hold it up.
+#[tokio::test(start_paused = true)]
+async fn a_leader_starts_what_it_is_handed_before_the_index_knows() {
+    let table = FakeTable::existing("app");
+    let ours = start(&table, "ours").await;
+    sleep(Duration::from_secs(5)).await;
+    assert!(*ours.is_leader().borrow());
+    let java = Java::start(&table, "java", &["s-1"]);
+    sleep(Duration::from_secs(5)).await;
+    table.set_index_lag(Duration::from_secs(60));
+    table.apply(&lease(&table, "s-1").assign(&"ours".into())).unwrap();
+    let took = until_held(&[&ours], &["s-1"]).await;
+    assert!(took < Duration::from_secs(2), "took {took:?}");
+    java.kill();
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_killed_follower_of_ours_is_survived_within_the_failover_time_and_two_seconds() {
     let table = FakeTable::existing("app");

@@ -154,14 +154,21 @@ impl Assignment {
             ended: Instant::now().into_std(),
             ended_s: self.clock.epoch_ms() / 1000,
         };
-        let view = memory
+        memory
             .observations
-            .look(scanned, self.receiver().as_ref(), &self.settings);
-        let is_ours = |seen: &Seen| seen.is_new && seen.lease.can_be_adopted_by(&self.me);
-        if view.leases.iter().any(is_ours) {
-            self.signals.discover.notify_one();
+            .look(scanned, self.receiver().as_ref(), &self.settings)
+    }
+
+    /// What this worker was given, by its leader or by an old owner at the end of a hand-off.
+    ///
+    /// Compat: Java looks for it in the index, a leader too. What is seen in the table itself need not wait for that.
+    async fn find_own(&self, view: &View) {
+        let is_own = |seen: &&Seen| seen.is_new && seen.lease.can_be_adopted_by(&self.me);
+        let own = view.leases.iter().filter(is_own);
+        let own: Vec<_> = own.map(|seen| seen.lease.clone()).collect();
+        if !own.is_empty() && *self.is_taking.borrow() {
+            drop(self.keeper.send(Message::Found(own)).await);
         }
-        view
     }
 
     /// Looks, plans, writes. Returns when to look again. `consistent`: a stale row costs one round, no more, because it is
@@ -222,6 +229,7 @@ impl Assignment {
             .is_none_or(|row| row.all_are_assigned(now_ms));
         let judged = began;
         let view = self.look(memory, found, judged);
+        self.find_own(&view).await;
         let now = Instant::now();
         let workers: BTreeSet<WorkerId> = view.workers.iter().map(|report| report.worker.clone()).collect();
         let balance_interval = self.settings.interval * self.settings.balance_every.max(1);

@@ -103,6 +103,7 @@ impl Assignment {
     ) -> Option<Instant> {
         found.reports.append(&mut found.legacy_reports);
         let view = self.look(memory, found, began);
+        self.find_own(&view).await;
         let moves = self.clock.chance(|rng| {
             let observations = &memory.observations;
             plan(&view, observations, me, &self.settings, began.into_std(), rng)
