@@ -89,7 +89,7 @@ async fn every_kind_of_iterator_begins_where_it_says() {
     put_texts(&stream, &["c"]).await;
     let shard = &all_shards(&stream, None).await[0].id;
     let all = read(&stream, shard, &StartAt::TrimHorizon).await;
-    let b = SequenceNumber::parse(all.records.iter().nth(1).unwrap().sequence_number).unwrap();
+    let b = SequenceNumber::parse(all.records.iter().nth(1).unwrap().sequence_number.as_str()).unwrap();
     assert_eq!(
         texts(&read(&stream, shard, &StartAt::At(b.clone())).await),
         ["b", "c"]

@@ -10,4 +10,4 @@ pub mod write;
 
 pub use lines::{LineEvent, Lines};
 pub use messages::{CheckpointRequest, FromChild, Message, Note, Skipped, parse};
-pub use write::{Payload, RecordLine};
+pub use write::{Payload, RecordLine, Text};

@@ -9,6 +9,7 @@
 //! Compat: the line ends with `\n` on every system; Java uses the system's own separator.
 
 use std::borrow::Cow;
+use std::fmt;
 
 use crate::messages::CheckpointRequest;
 
@@ -42,15 +43,66 @@ impl PartialEq for Payload<'_> {
 
 impl Eq for Payload<'_> {}
 
+/// A text, as its owner has it. Equal is what means the same.
+#[derive(Clone, Copy, Debug)]
+pub enum Text<'a> {
+    /// Any.
+    Any(&'a str),
+    /// ASCII that means itself between two quotes. Whoever makes one has checked it ([`plain_bytes`]).
+    Plain(&'a [u8]),
+}
+
+impl<'a> Text<'a> {
+    /// As text.
+    pub fn as_str(self) -> &'a str {
+        match self {
+            Self::Any(text) => text,
+            Self::Plain(text) => std::str::from_utf8(text).unwrap_or_default(), // was checked
+        }
+    }
+}
+
+impl<'a> From<&'a str> for Text<'a> {
+    fn from(text: &'a str) -> Self {
+        Self::Any(text)
+    }
+}
+
+impl PartialEq for Text<'_> {
+    fn eq(&self, other: &Self) -> bool {
+        self.as_str() == other.as_str()
+    }
+}
+
+impl Eq for Text<'_> {}
+
+impl fmt::Display for Text<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl PartialEq<str> for Text<'_> {
+    fn eq(&self, other: &str) -> bool {
+        self.as_str() == other
+    }
+}
+
+impl PartialEq<&str> for Text<'_> {
+    fn eq(&self, other: &&str) -> bool {
+        self.as_str() == *other
+    }
+}
+
 /// One record of a `processRecords` message, borrowed from whoever owns it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RecordLine<'a> {
     /// The payload.
     pub data: Payload<'a>,
     /// The partition key.
-    pub partition_key: &'a str,
+    pub partition_key: Text<'a>,
     /// The sequence number of the stream record that carried it.
-    pub sequence_number: &'a str,
+    pub sequence_number: Text<'a>,
     /// Its place inside an aggregate; 0 where there is none.
     pub sub_sequence_number: u64,
     /// When the stream took it, in milliseconds since the epoch. Several clients crash on `None`.
@@ -68,47 +120,47 @@ pub fn initialize(out: &mut Vec<u8>, shard_id: &str, sequence_number: &str, sub_
     out.extend_from_slice(b"}\n");
 }
 
-/// The most that a record of these sizes takes in a line, but for escapes in its partition key.
-pub fn record_bytes_max(
-    data_bytes: usize,
-    partition_key_bytes: usize,
-    sequence_number_digits: usize,
-) -> usize {
-    /// The keys and punctuation of a record, with room for its numbers and a few escapes.
-    const OVERHEAD_BYTES: usize = 192;
-    data_bytes.div_ceil(3) * 4 + partition_key_bytes + sequence_number_digits + OVERHEAD_BYTES
-}
-
-/// `processRecords`: a batch, each payload copied or encoded straight into the buffer. `records_bytes_max` is the sum of
-/// [`record_bytes_max`], so that the buffer grows at most once.
+/// `processRecords`: a batch, each payload copied or encoded straight into the buffer.
 pub fn process_records<'a>(
     out: &mut Vec<u8>,
-    records_bytes_max: usize,
     records: impl IntoIterator<Item = RecordLine<'a>>,
     millis_behind_latest: Option<i64>,
 ) {
-    const FRAME_BYTES_MAX: usize = 128;
-    out.reserve(records_bytes_max + FRAME_BYTES_MAX);
-
-    out.extend_from_slice(br#"{"action":"processRecords","records":["#);
-    let mut begin: &[u8] = br#"{"data":""#;
-    for record in records {
-        out.extend_from_slice(begin);
-        begin = br#",{"data":""#;
-        match record.data {
-            Payload::Bytes(bytes) => base64_simd::STANDARD.encode_append(bytes, out),
-            Payload::Base64(text) => out.extend_from_slice(text),
-        }
-        out.extend_from_slice(br#"","partitionKey":"#);
-        string(out, record.partition_key);
-        out.extend_from_slice(br#","sequenceNumber":"#);
-        string(out, record.sequence_number);
-        out.extend_from_slice(br#","approximateArrivalTimestamp":"#);
-        optional_signed(out, record.approximate_arrival_ms);
-        out.extend_from_slice(br#","subSequenceNumber":"#);
-        unsigned(out, record.sub_sequence_number);
-        out.extend_from_slice(br#","action":"record"}"#);
+    process_records_begin(out);
+    for (place, line) in records.into_iter().enumerate() {
+        record(out, place == 0, &line);
     }
+    process_records_end(out, millis_behind_latest);
+}
+
+/// What a `processRecords` line begins with. The others of its parts: [`record`], [`process_records_end`].
+pub fn process_records_begin(out: &mut Vec<u8>) {
+    out.extend_from_slice(br#"{"action":"processRecords","records":["#);
+}
+
+/// One record of a `processRecords` line; `is_first`: nothing stands before it.
+pub fn record(out: &mut Vec<u8>, is_first: bool, record: &RecordLine<'_>) {
+    if !is_first {
+        out.push(b',');
+    }
+    out.extend_from_slice(br#"{"data":""#);
+    match record.data {
+        Payload::Bytes(bytes) => base64_simd::STANDARD.encode_append(bytes, out),
+        Payload::Base64(text) => out.extend_from_slice(text),
+    }
+    out.extend_from_slice(br#"","partitionKey":""#);
+    between_quotes(out, record.partition_key);
+    out.extend_from_slice(br#"","sequenceNumber":""#);
+    between_quotes(out, record.sequence_number);
+    out.extend_from_slice(br#"","approximateArrivalTimestamp":"#);
+    optional_signed(out, record.approximate_arrival_ms);
+    out.extend_from_slice(br#","subSequenceNumber":"#);
+    unsigned(out, record.sub_sequence_number);
+    out.extend_from_slice(br#","action":"record"}"#);
+}
+
+/// What a `processRecords` line ends with.
+pub fn process_records_end(out: &mut Vec<u8>, millis_behind_latest: Option<i64>) {
     out.extend_from_slice(br#"],"millisBehindLatest":"#);
     optional_signed(out, millis_behind_latest);
     out.extend_from_slice(b"}\n");
@@ -161,23 +213,47 @@ fn optional_signed(out: &mut Vec<u8>, number: Option<i64>) {
 }
 
 fn unsigned(out: &mut Vec<u8>, mut number: u64) {
+    if number < 10 {
+        return out.push(b'0' + number as u8);
+    }
     let mut digits = [0; 20]; // u64::MAX has twenty
     let mut start = digits.len();
-    loop {
+    while number >= 10 {
+        start -= 2;
+        digits[start..start + 2].copy_from_slice(&PAIRS[(number % 100) as usize]);
+        number /= 100;
+    }
+    if number > 0 {
         start -= 1;
-        digits[start] = b'0' + (number % 10) as u8;
-        number /= 10;
-        if number == 0 {
-            break;
-        }
+        digits[start] = b'0' + number as u8;
     }
     out.extend_from_slice(&digits[start..]);
 }
 
-/// A quoted JSON string. Escapes exactly what Java escapes, and everything beyond ASCII.
+/// 00 to 99.
+const PAIRS: [[u8; 2]; 100] = {
+    let mut pairs = [[0; 2]; 100];
+    let mut number = 0;
+    while number < 100 {
+        pairs[number] = [b'0' + (number / 10) as u8, b'0' + (number % 10) as u8];
+        number += 1;
+    }
+    pairs
+};
+
+/// A quoted JSON string.
 fn string(out: &mut Vec<u8>, text: &str) {
     out.push(b'"');
-    let mut rest = text;
+    between_quotes(out, Text::Any(text));
+    out.push(b'"');
+}
+
+/// What stands inside of a JSON string. Escapes exactly what Java escapes, and everything beyond ASCII.
+fn between_quotes(out: &mut Vec<u8>, text: Text<'_>) {
+    let mut rest = match text {
+        Text::Plain(text) => return out.extend_from_slice(text),
+        Text::Any(text) => text,
+    };
     loop {
         let (plain, special) = rest.split_at(plain_bytes(rest.as_bytes()));
         out.extend_from_slice(plain.as_bytes());
@@ -186,7 +262,6 @@ fn string(out: &mut Vec<u8>, text: &str) {
         escape(out, character);
         rest = chars.as_str();
     }
-    out.push(b'"');
 }
 
 /// How many bytes, from the beginning, mean themselves inside a JSON string and are ASCII: up to the first quote,

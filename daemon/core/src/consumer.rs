@@ -62,7 +62,7 @@ mod tests {
         drop_checkpointed(&mut records, &Position::parse(last, sub).unwrap());
         records
             .iter()
-            .map(|line| (line.sequence_number.to_owned(), line.sub_sequence_number))
+            .map(|line| (line.sequence_number.to_string(), line.sub_sequence_number))
             .collect()
     }
 

@@ -11,7 +11,7 @@ use std::borrow::Cow;
 use md5::{Digest as _, Md5};
 
 use crate::ids::HashRange;
-use crate::records::{AGGREGATE_MAGIC, Entry, Form, Records, Span};
+use crate::records::{AGGREGATE_MAGIC, Entry, Form, Records, Span, is_plain};
 
 /// An aggregate ends with the MD5 of what is between.
 const DIGEST_BYTES: usize = 16;
@@ -164,6 +164,7 @@ fn open(
             sequence_number: carrier.sequence_number,
             sub_sequence_number: place as u32,
             partition_key: *partition_key,
+            is_partition_key_plain: is_plain(text),
             data,
             form: Form::Bytes,
             data_bytes: data.bytes(),

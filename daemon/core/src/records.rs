@@ -5,12 +5,15 @@
 //! gets it; what must be decoded to be looked into, or came decoded, stands behind the answer.
 
 pub mod answer;
+mod line;
 
 use std::fmt;
 
 use bytes::Bytes;
-use multilangd_protocol::write::record_bytes_max;
-use multilangd_protocol::{Payload, RecordLine};
+use multilangd_protocol::write::plain_bytes;
+use multilangd_protocol::{Payload, RecordLine, Text};
+
+pub use self::line::BatchLine;
 
 use crate::ids::{Position, SequenceNumber};
 use crate::stream::StreamRecord;
@@ -20,7 +23,7 @@ use crate::stream::StreamRecord;
 pub struct Records {
     /// An answer as it came, or nothing.
     answer: Bytes,
-    /// What is not in the answer as it must be: its places count on from the answer's end.
+    /// What is not in the answer as it must be: its places count from [`DECODED`] on.
     decoded: Vec<u8>,
     entries: Vec<Entry>,
     /// Of all payloads, decoded.
@@ -28,7 +31,10 @@ pub struct Records {
     suspects: usize,
 }
 
-/// Where a part of a record lies. Four bytes each: [`answer::ANSWER_BYTES_MAX`] sees to it that they are enough.
+/// Where [`Records::decoded`] begins: behind the longest answer, [`answer::ANSWER_BYTES_MAX`].
+const DECODED: usize = 1 << 31;
+
+/// Where a part of a record lies.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Span {
     start: u32,
@@ -57,6 +63,8 @@ pub(crate) struct Entry {
     pub(crate) sub_sequence_number: u32,
     /// Checked to be UTF-8.
     pub(crate) partition_key: Span,
+    /// It is ASCII, and means itself in a JSON string.
+    pub(crate) is_partition_key_plain: bool,
     pub(crate) data: Span,
     pub(crate) form: Form,
     /// Of the payload, decoded.
@@ -93,18 +101,6 @@ impl Records {
     /// The bytes of each payload.
     pub fn data_sizes(&self) -> impl Iterator<Item = u32> {
         self.entries.iter().map(|entry| entry.data_bytes)
-    }
-
-    /// What [`multilangd_protocol::write::process_records`] wants to know.
-    pub fn line_bytes_max(&self) -> usize {
-        let bytes_max = |entry: &Entry| {
-            record_bytes_max(
-                entry.data_bytes as usize,
-                entry.partition_key.bytes() as usize,
-                entry.sequence_number.bytes() as usize,
-            )
-        };
-        self.entries.iter().map(bytes_max).sum()
     }
 
     /// Each of them.
@@ -145,6 +141,7 @@ impl Records {
             sequence_number: self.keep(record.sequence_number.as_str().as_bytes()),
             sub_sequence_number: 0,
             partition_key: self.keep(record.partition_key.as_bytes()),
+            is_partition_key_plain: is_plain(&record.partition_key),
             data,
             form: Form::Bytes,
             data_bytes: data.bytes(),
@@ -174,7 +171,7 @@ impl Records {
 
     /// Where the next bytes that are [kept](Self::keep) will lie.
     pub(crate) fn end(&self) -> usize {
-        self.answer.len() + self.decoded.len()
+        DECODED + self.decoded.len()
     }
 
     /// Puts bytes behind everything else.
@@ -199,8 +196,12 @@ impl Records {
     fn line(&self, entry: &Entry) -> RecordLine<'_> {
         RecordLine {
             data: self.payload(entry),
-            partition_key: self.text(entry.partition_key),
-            sequence_number: self.text(entry.sequence_number),
+            partition_key: if entry.is_partition_key_plain {
+                Text::Plain(self.bytes(entry.partition_key))
+            } else {
+                Text::Any(self.text(entry.partition_key))
+            },
+            sequence_number: Text::Plain(self.bytes(entry.sequence_number)),
             sub_sequence_number: entry.sub_sequence_number.into(),
             approximate_arrival_ms: entry.approximate_arrival_ms,
         }
@@ -208,11 +209,16 @@ impl Records {
 
     fn bytes(&self, span: Span) -> &[u8] {
         let (start, end) = (span.start as usize, span.end as usize);
-        match start.checked_sub(self.answer.len()) {
+        match start.checked_sub(DECODED) {
             None => &self.answer[start..end],
-            Some(start) => &self.decoded[start..end - self.answer.len()],
+            Some(start) => &self.decoded[start..end - DECODED],
         }
     }
+}
+
+/// Whether a text means itself in a JSON string.
+pub(crate) fn is_plain(text: &str) -> bool {
+    plain_bytes(text.as_bytes()) == text.len()
 }
 
 /// What the payload of a KPL aggregate begins with.
@@ -265,7 +271,8 @@ mod tests {
         assert_eq!(records.data_sizes().collect::<Vec<_>>(), [1, 0, 3]);
         let last = records.iter().last().unwrap();
         assert_eq!(last.data, Payload::Bytes(b"xyz"));
-        assert_eq!((last.partition_key, last.sequence_number), ("key of 3", "3"));
+        assert_eq!(last.partition_key.as_str(), "key of 3");
+        assert_eq!(last.sequence_number.as_str(), "3");
         assert_eq!(
             records.last_position(),
             Some(Position::At(SequenceNumber::parse("3").unwrap(), 0))

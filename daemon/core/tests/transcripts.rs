@@ -118,17 +118,17 @@ impl<'a> Replay<'a> {
                     .collect();
                 let lines = records.iter().zip(&data).map(|(record, data)| RecordLine {
                     data: Payload::Bytes(data),
-                    partition_key: text(&record["partitionKey"]),
-                    sequence_number: text(&record["sequenceNumber"]),
+                    partition_key: text(&record["partitionKey"]).into(),
+                    sequence_number: text(&record["sequenceNumber"]).into(),
                     sub_sequence_number: record["subSequenceNumber"].as_u64().unwrap(),
                     approximate_arrival_ms: number(&record["approximateArrivalTimestamp"]),
                 });
                 for record in lines.clone() {
                     let position =
-                        Position::parse(record.sequence_number, record.sub_sequence_number).unwrap();
+                        Position::parse(record.sequence_number.as_str(), record.sub_sequence_number).unwrap();
                     self.checkpoints.delivered(&position);
                 }
-                write::process_records(&mut out, 0, lines, number(&message["millisBehindLatest"]));
+                write::process_records(&mut out, lines, number(&message["millisBehindLatest"]));
                 Action::ProcessRecords
             }
             "shutdownRequested" => {

@@ -7,6 +7,7 @@
 mod before_exec;
 mod error;
 mod groups;
+mod outgoing;
 mod output;
 mod process;
 mod session;

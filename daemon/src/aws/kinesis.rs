@@ -13,7 +13,7 @@ use aws_smithy_types::error::metadata::ProvideErrorMetadata;
 use aws_smithy_types::timeout::TimeoutConfig;
 use bytes::Bytes;
 use multilangd_core::ids::{HashRange, SequenceNumber, ShardId};
-use multilangd_core::records::{Records, answer};
+use multilangd_core::records::Records;
 use multilangd_core::stream::{Batch, ChildShard, Shard, ShardFilter, ShardIterator, StartAt, StreamRecord};
 use multilangd_engine::stream::{ShardPage, Shards, Stream, StreamDescription, StreamError};
 use tokio::time::{Instant, timeout_at};
@@ -147,17 +147,19 @@ impl KinesisStream {
             .collect()
     }
 
-    /// The body of an answer, within the time that the whole call may take.
-    async fn body(
+    /// The records of an answer, within the time that the whole call may take.
+    async fn batch(
         &self,
         operation: &'static str,
         unread: &Unread,
         began: Instant,
-    ) -> Result<Bytes, StreamError> {
+    ) -> Result<Batch, StreamError> {
         let timeouts = self.read.config().timeout_config();
         let time = timeouts.and_then(TimeoutConfig::operation_attempt_timeout);
-        match timeout_at(began + time.unwrap_or(READ_TIMEOUT), unread.read()).await {
-            Ok(Ok(Some(body))) => Ok(body),
+        match timeout_at(began + time.unwrap_or(READ_TIMEOUT), unread.receive()).await {
+            Ok(Ok(Some(reading))) => reading
+                .finish()
+                .map_err(|bad| self.broken(operation, bad.to_string())),
             Ok(Ok(None)) => Err(self.broken(operation, "no body")),
             Ok(Err(error)) => {
                 let why = chain(Some(error.as_ref()));
@@ -277,8 +279,7 @@ impl Stream for KinesisStream {
             .send()
             .await
             .map_err(|error| self.error(OPERATION, &error))?;
-        let body = self.body(OPERATION, &unread, began).await?;
-        answer::batch(body).map_err(|bad| self.broken(OPERATION, bad.to_string()))
+        self.batch(OPERATION, &unread, began).await
     }
 }
 

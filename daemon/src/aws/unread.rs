@@ -17,15 +17,15 @@ use aws_smithy_runtime_api::client::ser_de::{DeserializeResponse, SharedResponse
 use aws_smithy_types::body::SdkBody;
 use aws_smithy_types::byte_stream::ByteStream;
 use aws_smithy_types::config_bag::{ConfigBag, FrozenLayer};
-use bytes::Bytes;
+use multilangd_core::records::answer::Reading;
 
 /// Where the body of one call's answer is put: an interceptor for that call. Cheap to clone.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Unread(Arc<Mutex<Option<SdkBody>>>);
 
 impl Unread {
-    /// Reads the body, once the call has succeeded. `None`: the call has not kept it.
-    pub(super) async fn read(&self) -> Result<Option<Bytes>, BoxError> {
+    /// Receives the body, once the call has succeeded. `None`: the call has not kept it.
+    pub(super) async fn receive(&self) -> Result<Option<Reading>, BoxError> {
         let Some(body) = self.lock().take() else {
             return Ok(None);
         };
@@ -34,11 +34,11 @@ impl Unread {
             .and_then(|length| usize::try_from(length).ok());
         let mut stream = ByteStream::new(body);
         // What the headers promise is believed only so far: what really comes is what takes memory.
-        let mut read = Vec::with_capacity(length.unwrap_or_default().min(LENGTH_BELIEVED_MAX));
+        let mut reading = Reading::with_capacity(length.unwrap_or_default().min(LENGTH_BELIEVED_MAX));
         while let Some(part) = stream.next().await {
-            read.extend_from_slice(&part?);
+            reading.push(&part?)?;
         }
-        Ok(Some(read.into()))
+        Ok(Some(reading))
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Option<SdkBody>> {

@@ -12,8 +12,8 @@ fn written(write: impl FnOnce(&mut Vec<u8>)) -> String {
 fn record<'a>(data: &'a [u8], partition_key: &'a str) -> RecordLine<'a> {
     RecordLine {
         data: Payload::Bytes(data),
-        partition_key,
-        sequence_number: "4959",
+        partition_key: partition_key.into(),
+        sequence_number: "4959".into(),
         sub_sequence_number: 0,
         approximate_arrival_ms: Some(1_767_225_600_123),
     }
@@ -30,7 +30,7 @@ fn initialize_has_its_keys_in_javas_order() {
 #[test]
 fn process_records_has_action_last_in_each_record_and_first_at_the_top() {
     assert_eq!(
-        written(|out| process_records(out, 0, [record(b"hello", "k-1")], Some(5000))),
+        written(|out| process_records(out, [record(b"hello", "k-1")], Some(5000))),
         "{\"action\":\"processRecords\",\"records\":[{\"data\":\"aGVsbG8=\",\"partitionKey\":\"k-1\",\
          \"sequenceNumber\":\"4959\",\"approximateArrivalTimestamp\":1767225600123,\"subSequenceNumber\":0,\
          \"action\":\"record\"}],\"millisBehindLatest\":5000}\n"
@@ -40,7 +40,7 @@ fn process_records_has_action_last_in_each_record_and_first_at_the_top() {
 #[test]
 fn a_batch_may_be_empty() {
     assert_eq!(
-        written(|out| process_records(out, 0, [], Some(0))),
+        written(|out| process_records(out, [], Some(0))),
         "{\"action\":\"processRecords\",\"records\":[],\"millisBehindLatest\":0}\n"
     );
 }
@@ -52,7 +52,7 @@ fn an_unknown_lag_and_an_unknown_arrival_are_null() {
         ..record(b"", "k")
     };
     assert_eq!(
-        written(|out| process_records(out, 0, [record], None)),
+        written(|out| process_records(out, [record], None)),
         "{\"action\":\"processRecords\",\"records\":[{\"data\":\"\",\"partitionKey\":\"k\",\"sequenceNumber\":\"4959\",\
          \"approximateArrivalTimestamp\":null,\"subSequenceNumber\":0,\"action\":\"record\"}],\"millisBehindLatest\":null}\n"
     );
@@ -116,7 +116,6 @@ fn a_payload_that_is_base64_already_is_copied() {
         written(|out| {
             process_records(
                 out,
-                0,
                 [RecordLine {
                     data,
                     ..record(b"", "k")
@@ -130,22 +129,29 @@ fn a_payload_that_is_base64_already_is_copied() {
 }
 
 #[test]
-fn the_buffer_grows_once_for_a_whole_batch() {
-    let data = vec![7; 1_000];
-    let mut out = Vec::new();
-    process_records(
-        &mut out,
-        10_000 * record_bytes_max(1_000, 3, 4),
-        std::iter::repeat_n(record(&data, "key"), 10_000),
-        Some(0),
-    );
-    assert!(out.len() > 13_000_000);
-    assert!(
-        out.capacity() < out.len() * 11 / 10,
-        "{} bytes in a buffer of {}",
-        out.len(),
-        out.capacity()
-    );
+fn a_text_that_is_plain_is_copied() {
+    let line = |partition_key| {
+        let record = RecordLine {
+            partition_key,
+            ..record(b"", "")
+        };
+        written(|out| process_records(out, [record], None))
+    };
+    assert_eq!(line(Text::Plain(b"key/1")), line(Text::Any("key/1")));
+    assert_eq!(Text::Plain(b"key/1"), Text::Any("key/1"));
+}
+
+#[test]
+fn numbers_of_every_length_are_written() {
+    for digits in 1..=19 {
+        let (least, most) = (10_u64.pow(digits - 1), 10_u64.pow(digits) - 1);
+        for number in [least, most, least + 7] {
+            assert_eq!(written(|out| unsigned(out, number)), number.to_string());
+        }
+    }
+    for number in [0, 9, 10, 99, 100, u64::MAX] {
+        assert_eq!(written(|out| unsigned(out, number)), number.to_string());
+    }
 }
 
 proptest! {
@@ -165,12 +171,12 @@ proptest! {
     ) {
         let lines = records.iter().map(|(data, partition_key, sequence_number, sub, arrival)| RecordLine {
             data: Payload::Bytes(data),
-            partition_key,
-            sequence_number,
+            partition_key: partition_key.as_str().into(),
+            sequence_number: Text::Plain(sequence_number.as_bytes()),
             sub_sequence_number: *sub,
             approximate_arrival_ms: *arrival,
         });
-        let line = written(|out| process_records(out, 0, lines, lag));
+        let line = written(|out| process_records(out, lines, lag));
         prop_assert!(line.is_ascii());
         prop_assert_eq!(line.matches('\n').count(), 1);
         let expected: Vec<Value> = records.iter().map(|(data, partition_key, sequence_number, sub, arrival)| json!({

@@ -6,8 +6,11 @@ use std::process::ExitCode;
 
 use multilangd_bench::records::{Format, Made};
 use multilangd_core::deaggregate::deaggregate;
-use multilangd_core::records::answer;
-use multilangd_protocol::write;
+use multilangd_core::records::BatchLine;
+use multilangd_core::records::answer::Reading;
+
+/// About what comes from a socket at once, and goes into a pipe.
+const PART_BYTES: usize = 64 * 1024;
 
 fn main() -> ExitCode {
     let numbers: Vec<usize> = std::env::args()
@@ -18,21 +21,23 @@ fn main() -> ExitCode {
         return ExitCode::from(2);
     };
     let answer = Made::new(records, record_bytes).answer(Format::Json, 1, records, 0, "next");
-    let mut line = Vec::new();
+    let mut piece = Vec::new();
     for _ in 0..answers {
-        let mut batch = answer::batch(black_box(answer.clone())).expect("a good answer");
+        let mut reading = Reading::with_capacity(answer.len());
+        for part in black_box(&answer).chunks(PART_BYTES) {
+            reading.push(part).expect("not too long");
+        }
+        let mut batch = reading.finish().expect("a good answer");
         deaggregate(&mut batch.records, None, |_, _| {});
-        write::process_records(
-            &mut line,
-            batch.records.line_bytes_max(),
-            batch.records.iter(),
-            batch.millis_behind_latest,
-        );
-        assert!(
-            black_box(&line).len() > records * record_bytes,
-            "the line holds the payload"
-        );
-        line.clear();
+        let mut line = BatchLine::new(batch.records, batch.millis_behind_latest);
+        let mut bytes = 0;
+        let mut is_complete = false;
+        while !is_complete {
+            is_complete = line.write_piece(&mut piece, PART_BYTES);
+            bytes += black_box(&piece).len();
+            piece.clear();
+        }
+        assert!(bytes > records * record_bytes, "the line holds the payload");
     }
     ExitCode::SUCCESS
 }

@@ -453,9 +453,9 @@ impl JavaWorker {
             .iter()
             .map(|it| {
                 (
-                    SequenceNumber::parse(it.sequence_number).expect("digits"),
+                    SequenceNumber::parse(it.sequence_number.as_str()).expect("digits"),
                     it.sub_sequence_number,
-                    it.partition_key.to_owned(),
+                    it.partition_key.to_string(),
                 )
             })
             .collect();

@@ -9,7 +9,7 @@ use std::time::Duration;
 use multilangd_core::checkpoint::{Checkpoints, Decision};
 use multilangd_core::child::{Action, Conversation, Gone, Heard};
 use multilangd_core::ids::{Position, ShardId};
-use multilangd_core::records::Records;
+use multilangd_core::records::{BatchLine, Records};
 use multilangd_protocol::{CheckpointRequest, FromChild, lines, write};
 use tokio::io::{AsyncWrite, AsyncWriteExt};
 use tokio::sync::mpsc;
@@ -19,13 +19,12 @@ use tokio_util::sync::CancellationToken;
 use tracing::{Level, debug, info, warn};
 
 use super::error::{ChildError, Departure};
+use super::outgoing::Outgoing;
 use super::output::{LastWords, MESSAGES_MAX, Queued, log_stderr, read_messages};
 use super::{CheckpointError, Checkpointer, Process, Spawn};
 
 /// Replies that wait to be read by the child; with more under way nothing more is heard from it. Java stops at one.
 const REPLIES_BYTES_MAX: usize = 64 * 1024;
-/// A buffer larger than this is given back after its action: the largest batch of a shard must not stay in memory.
-const BUFFER_KEPT_BYTES_MAX: usize = 256 * 1024;
 /// How long the pipes of an exited child are read on. What it wrote itself is there already; a process that it left
 /// behind may hold them open for ever.
 const PIPES_PATIENCE: Duration = Duration::from_secs(1);
@@ -94,10 +93,7 @@ pub struct ChildSession {
     exit_code: Option<i32>,
     /// `None` once it is closed, by either side.
     stdin: Option<Box<dyn AsyncWrite + Send + Unpin>>,
-    /// What is being written: the action, then replies.
-    out: Vec<u8>,
-    /// How much of it has been.
-    written: usize,
+    out: Outgoing,
     messages: mpsc::Receiver<Queued>,
     /// Requests that came while nothing was owed. No more than the queue holds: they are taken out of it.
     early: VecDeque<CheckpointRequest>,
@@ -156,8 +152,7 @@ impl ChildSession {
             process: spawned.process,
             exit_code: None,
             stdin: Some(spawned.stdin),
-            out: Vec::new(),
-            written: 0,
+            out: Outgoing::default(),
             messages,
             early: VecDeque::new(),
             stdout_task: tokio::spawn(stdout),
@@ -176,19 +171,15 @@ impl ChildSession {
     /// Tells the child its shard and the position up to which it has been processed; returns when it has answered.
     pub async fn initialize(&mut self, position: &Position) -> Result<(), ChildError> {
         let shard = self.shard.clone();
+        let (text, sub_sequence_number) = (position.text(), position.sub_sequence_number());
         self.ask(Action::Initialize, None, |out| {
-            write::initialize(
-                out,
-                shard.as_str(),
-                position.text(),
-                position.sub_sequence_number(),
-            );
+            out.say(|line| write::initialize(line, shard.as_str(), text, sub_sequence_number));
         })
         .await
     }
 
     /// Hands over a batch; returns when the child has answered, with every checkpoint stored that it asked for. Once
-    /// their line is written, the records are gone from memory: it takes as much again.
+    /// the child has read them, the records are gone from memory.
     pub async fn process_records(
         &mut self,
         records: Records,
@@ -199,13 +190,9 @@ impl ChildSession {
         if let Some(last) = records.last_position() {
             checkpoints.delivered(&last);
         }
-        self.ask(Action::ProcessRecords, Some((checkpoints, store)), move |out| {
-            write::process_records(
-                out,
-                records.line_bytes_max(),
-                records.iter(),
-                millis_behind_latest,
-            );
+        let line = BatchLine::new(records, millis_behind_latest);
+        self.ask(Action::ProcessRecords, Some((checkpoints, store)), |out| {
+            out.say_batch(line);
         })
         .await
     }
@@ -216,11 +203,9 @@ impl ChildSession {
         checkpoints: &mut Checkpoints,
         store: &mut dyn Checkpointer,
     ) -> Result<(), ChildError> {
-        self.ask(
-            Action::ShutdownRequested,
-            Some((checkpoints, store)),
-            write::shutdown_requested,
-        )
+        self.ask(Action::ShutdownRequested, Some((checkpoints, store)), |out| {
+            out.say(write::shutdown_requested);
+        })
         .await
     }
 
@@ -232,15 +217,18 @@ impl ChildSession {
         store: &mut dyn Checkpointer,
     ) -> Result<(), ChildError> {
         checkpoints.shard_ended();
-        self.ask(Action::ShardEnded, Some((checkpoints, store)), write::shard_ended)
-            .await
+        self.ask(Action::ShardEnded, Some((checkpoints, store)), |out| {
+            out.say(write::shard_ended);
+        })
+        .await
     }
 
     /// Tells the child that its lease is gone; returns when it has answered. Then [`Self::end`] the session.
     ///
     /// A child that has answered `shutdownRequested` and left needs no telling.
     pub async fn lease_lost(&mut self) -> Result<(), ChildError> {
-        self.ask(Action::LeaseLost, None, write::lease_lost).await
+        self.ask(Action::LeaseLost, None, |out| out.say(write::lease_lost))
+            .await
     }
 
     /// Waits, between actions, for the child to leave although it is still needed. Cancel-safe; never returns if the
@@ -299,7 +287,7 @@ impl ChildSession {
         &mut self,
         action: Action,
         mut checkpointing: Checkpointing<'_>,
-        write: impl FnOnce(&mut Vec<u8>),
+        say: impl FnOnce(&mut Outgoing),
     ) -> Result<(), ChildError> {
         self.hear_early();
         let may_leave = self.conversation.may_leave();
@@ -315,13 +303,9 @@ impl ChildSession {
         if self.stdin.is_none() {
             return self.gone(action, Departure::ClosedInput).await; // it cannot be asked
         }
-        self.out.clear();
-        self.written = 0;
-        write(&mut self.out);
+        say(&mut self.out);
         let result = self.serve(action, &mut checkpointing).await;
         self.out.clear();
-        self.written = 0;
-        self.out.shrink_to(BUFFER_KEPT_BYTES_MAX);
         result
     }
 
@@ -330,13 +314,12 @@ impl ChildSession {
         action: Action,
         checkpointing: &mut Checkpointing<'_>,
     ) -> Result<(), ChildError> {
-        let mut action_left = self.out.len();
         let mut reply_deadline = self.reply_deadline();
         let mut gone_deadline = self.exit_code.map(|_| Instant::now() + PIPES_PATIENCE);
         loop {
             let event = match self.early.pop_front() {
                 Some(request) => Event::Message(FromChild::Checkpoint(request)),
-                None => self.event(action_left, reply_deadline, gone_deadline).await,
+                None => self.event(reply_deadline, gone_deadline).await,
             };
             match event {
                 Event::Message(message) => {
@@ -353,8 +336,7 @@ impl ChildSession {
                     reply_deadline = self.reply_deadline();
                 }
                 Event::Written(Ok(bytes)) => {
-                    self.written += bytes;
-                    action_left = action_left.saturating_sub(bytes);
+                    self.out.wrote(bytes);
                 }
                 Event::Written(Err(error)) => {
                     self.closed_input(&error);
@@ -373,15 +355,10 @@ impl ChildSession {
     }
 
     /// What happens next while an answer is owed.
-    async fn event(
-        &mut self,
-        action_left: usize,
-        reply_deadline: Option<Instant>,
-        gone_deadline: Option<Instant>,
-    ) -> Event {
-        let unwritten = &self.out[self.written..];
+    async fn event(&mut self, reply_deadline: Option<Instant>, gone_deadline: Option<Instant>) -> Event {
+        let unwritten = self.out.unwritten();
         // Hearing more makes more replies; a child that does not read them is not heard until it does.
-        let may_hear = unwritten.len() - action_left < REPLIES_BYTES_MAX;
+        let may_hear = self.out.replies_bytes() < REPLIES_BYTES_MAX;
         tokio::select! {
             biased;
             message = self.messages.recv(), if may_hear => match message {
@@ -403,12 +380,12 @@ impl ChildSession {
     /// that into a failure.
     async fn finish_writing(&mut self, action: Action) -> Result<(), ChildError> {
         let deadline = self.reply_deadline();
-        while self.stdin.is_some() && self.exit_code.is_none() && self.written < self.out.len() {
-            let unwritten = &self.out[self.written..];
+        while self.stdin.is_some() && self.exit_code.is_none() && !self.out.unwritten().is_empty() {
+            let unwritten = self.out.unwritten();
             tokio::select! {
                 biased;
                 written = write_some(self.stdin.as_mut(), unwritten) => match written {
-                    Ok(bytes) => self.written += bytes,
+                    Ok(bytes) => self.out.wrote(bytes),
                     Err(error) => self.closed_input(&error),
                 },
                 code = self.process.wait() => self.exited(code),
@@ -461,12 +438,7 @@ impl ChildSession {
     }
 
     fn reply(&mut self, request: &CheckpointRequest, error: Option<&str>) {
-        // What is written makes room, or a child that checkpoints for ever within one action grows the buffer.
-        if self.written >= REPLIES_BYTES_MAX.min(self.out.len()) {
-            self.out.drain(..self.written);
-            self.written = 0;
-        }
-        write::checkpoint_reply(&mut self.out, request, error);
+        self.out.reply(request, error);
     }
 
     fn reply_deadline(&self) -> Option<Instant> {

@@ -72,7 +72,7 @@ fn what_a_renewed_subscription_brings_again_is_dropped_and_the_place_never_goes_
         Ok(Answer::More(batch)) => batch
             .records
             .iter()
-            .map(|record| record.sequence_number.to_owned())
+            .map(|record| record.sequence_number.to_string())
             .collect::<Vec<_>>(),
         other => panic!("{other:?}"),
     };

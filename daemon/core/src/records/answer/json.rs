@@ -3,12 +3,13 @@
 
 use multilangd_protocol::write::plain_bytes;
 
-use super::BadAnswer;
+use super::{BadAnswer, Span};
 
 /// Values inside values, in what is skipped.
 const LEVELS_MAX: u32 = 64;
 
 /// A place in JSON text.
+#[derive(Clone, Copy)]
 pub(super) struct Reader<'a> {
     text: &'a [u8],
     at: usize,
@@ -29,6 +30,10 @@ pub(super) struct Quoted<'a> {
 }
 
 impl Quoted<'_> {
+    pub(super) fn span(&self) -> Span {
+        Span::new(self.start, self.text.len())
+    }
+
     /// What it means.
     pub(super) fn unescaped(&self) -> Result<String, BadAnswer> {
         let bad = |what| BadAnswer { what, at: self.start };
@@ -38,8 +43,8 @@ impl Quoted<'_> {
 }
 
 impl<'a> Reader<'a> {
-    pub(super) fn new(text: &'a [u8]) -> Self {
-        Self { text, at: 0 }
+    pub(super) fn new(text: &'a [u8], at: usize) -> Self {
+        Self { text, at }
     }
 
     /// The place, for errors.
@@ -60,7 +65,29 @@ impl<'a> Reader<'a> {
         Ok(())
     }
 
-    /// An object: `value` reads, or skips, the value of each key. A key with escapes is none that anybody looks for.
+    /// What comes next, byte for byte. `None`: something else does.
+    #[inline(always)]
+    pub(super) fn literal<const BYTES: usize>(&mut self, literal: &[u8; BYTES]) -> Option<()> {
+        let next = self.text.get(self.at..)?.first_chunk::<BYTES>()?;
+        if next != literal {
+            return None;
+        }
+        self.at += BYTES;
+        Some(())
+    }
+
+    /// A key, and its colon. One with escapes is none that anybody looks for: it is empty.
+    pub(super) fn key(&mut self) -> Result<&'a [u8], BadAnswer> {
+        let key = self.string_in_place()?;
+        self.expect(b':', "no colon behind a key")?;
+        if key.is_plain {
+            return Ok(key.text);
+        }
+        key.unescaped()?;
+        Ok(b"")
+    }
+
+    /// An object: `value` reads, or skips, the value of each [key](Self::key).
     pub(super) fn object(
         &mut self,
         mut value: impl FnMut(&mut Self, &[u8]) -> Result<(), BadAnswer>,
@@ -70,14 +97,8 @@ impl<'a> Reader<'a> {
             return Ok(());
         }
         loop {
-            let key = self.string_in_place()?;
-            self.expect(b':', "no colon behind a key")?;
-            if key.is_plain {
-                value(self, key.text)?;
-            } else {
-                key.unescaped()?;
-                self.skip(0)?;
-            }
+            let key = self.key()?;
+            value(self, key)?;
             if self.take(b'}') {
                 return Ok(());
             }
@@ -181,17 +202,17 @@ impl<'a> Reader<'a> {
         }
     }
 
-    fn take(&mut self, byte: u8) -> bool {
+    pub(super) fn take(&mut self, byte: u8) -> bool {
         let is_there = self.peek() == byte;
         self.at += usize::from(is_there);
         is_there
     }
 
-    fn expect(&mut self, byte: u8, what: &'static str) -> Result<(), BadAnswer> {
+    pub(super) fn expect(&mut self, byte: u8, what: &'static str) -> Result<(), BadAnswer> {
         if self.take(byte) { Ok(()) } else { self.bad(what) }
     }
 
-    fn null(&mut self) -> Result<bool, BadAnswer> {
+    pub(super) fn null(&mut self) -> Result<bool, BadAnswer> {
         if self.peek() != b'n' {
             return Ok(false);
         }
@@ -207,7 +228,7 @@ impl<'a> Reader<'a> {
         Ok(())
     }
 
-    fn string_in_place(&mut self) -> Result<Quoted<'a>, BadAnswer> {
+    pub(super) fn string_in_place(&mut self) -> Result<Quoted<'a>, BadAnswer> {
         self.expect(b'"', "no string")?;
         let start = self.at;
         let mut is_plain = true;
@@ -270,12 +291,14 @@ impl<'a> Reader<'a> {
         Ok(number)
     }
 
+    #[inline(always)]
     fn next_is(&mut self, byte: u8) -> bool {
         let is_there = self.text.get(self.at) == Some(&byte);
         self.at += usize::from(is_there);
         is_there
     }
 
+    #[inline(always)]
     fn next_digit(&mut self) -> Option<u8> {
         let digit = self.text.get(self.at)?.wrapping_sub(b'0');
         let is_digit = digit < 10;
@@ -286,21 +309,60 @@ impl<'a> Reader<'a> {
     /// How many there were.
     fn digits(&mut self, number: &mut Number) -> i32 {
         let began = self.at;
+        // Eight at once, as long as it is certain that they fit.
+        while number.digits < FITS_EIGHT_MORE
+            && !number.is_full
+            && let Some(next) = self.text.get(self.at..).and_then(<[u8]>::first_chunk)
+            && let Some(eight) = eight_digits(*next)
+        {
+            number.digits = number.digits * 100_000_000 + eight;
+            self.at += 8;
+        }
         while let Some(digit) = self.next_digit() {
-            let longer = number
-                .digits
-                .checked_mul(10)
-                .and_then(|ten| ten.checked_add(digit.into()));
-            match longer {
-                Some(longer) if !number.is_full => number.digits = longer,
-                Some(_) | None => {
-                    number.is_full = true;
-                    number.power = number.power.saturating_add(1);
-                }
+            if number.digits < FITS_ONE_MORE && !number.is_full {
+                number.digits = number.digits * 10 + u64::from(digit);
+            } else {
+                number.is_full = true;
+                number.power = number.power.saturating_add(1);
             }
         }
         i32::try_from(self.at - began).unwrap_or(i32::MAX)
     }
+}
+
+/// A number below this may have a digit more, or eight.
+const FITS_ONE_MORE: u64 = 10_u64.pow(18);
+const FITS_EIGHT_MORE: u64 = 10_u64.pow(11);
+
+/// The number that eight digits make. `None`: not all are digits.
+#[inline(always)]
+fn eight_digits(text: [u8; 8]) -> Option<u64> {
+    let word = u64::from_le_bytes(text);
+    if no_digits(word) != 0 {
+        return None;
+    }
+    // Neighbours are put together: to pairs, to fours, to eight.
+    let ones = word & 0x0F0F_0F0F_0F0F_0F0F;
+    let pairs = (ones.wrapping_mul((10 << 8) | 1) >> 8) & 0x00FF_00FF_00FF_00FF;
+    let fours = (pairs.wrapping_mul((100 << 16) | 1) >> 16) & 0x0000_FFFF_0000_FFFF;
+    Some(fours.wrapping_mul((10_000 << 32) | 1) >> 32)
+}
+
+/// Whether all bytes are decimal digits. Looks at eight at a time.
+pub(super) fn are_digits(text: &[u8]) -> bool {
+    let (words, rest) = text.as_chunks::<8>();
+    let is_word = |word: &[u8; 8]| no_digits(u64::from_le_bytes(*word)) == 0;
+    words.iter().all(is_word) && rest.iter().all(u8::is_ascii_digit)
+}
+
+/// Not 0 if one of the eight bytes is no decimal digit.
+#[inline(always)]
+fn no_digits(word: u64) -> u64 {
+    const HIGH_HALVES: u64 = 0xF0F0_F0F0_F0F0_F0F0;
+    const ZEROS: u64 = 0x3030_3030_3030_3030;
+    const SIXES: u64 = 0x0606_0606_0606_0606;
+    // 0x30 to 0x3F, and still so with six more. What carries over to the next byte was none of those.
+    ((word & HIGH_HALVES) ^ ZEROS) | ((word.wrapping_add(SIXES) & HIGH_HALVES) ^ ZEROS)
 }
 
 /// `digits` times 10^`power`.

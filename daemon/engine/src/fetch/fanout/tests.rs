@@ -264,7 +264,7 @@ async fn come(fetch: &mut Fetch, count: usize) -> Vec<String> {
                 batch
                     .records
                     .iter()
-                    .map(|record| record.sequence_number.to_owned()),
+                    .map(|record| record.sequence_number.to_string()),
             ),
             Some(Answer::End(_)) => come.push("end".into()),
             None => break,

@@ -1,0 +1,93 @@
+//! The line of a batch, made while it is written: as a whole it would not stay in the processor's cache.
+
+use multilangd_protocol::write::{process_records_begin, process_records_end, record};
+
+use super::Records;
+
+/// The `processRecords` line of a batch, piece by piece.
+#[derive(Debug)]
+pub struct BatchLine {
+    records: Records,
+    millis_behind_latest: Option<i64>,
+    /// How many of the records are in the pieces so far.
+    done: usize,
+    is_begun: bool,
+}
+
+impl BatchLine {
+    /// Nothing of it has been made.
+    pub fn new(records: Records, millis_behind_latest: Option<i64>) -> Self {
+        Self {
+            records,
+            millis_behind_latest,
+            done: 0,
+            is_begun: false,
+        }
+    }
+
+    /// Appends a record to `out`, and more until that has so many bytes. `true`: the line is complete.
+    pub fn write_piece(&mut self, out: &mut Vec<u8>, bytes: usize) -> bool {
+        if !self.is_begun {
+            process_records_begin(out);
+            self.is_begun = true;
+        }
+        for entry in &self.records.entries[self.done..] {
+            record(out, self.done == 0, &self.records.line(entry));
+            self.done += 1;
+            if out.len() >= bytes && self.done < self.records.len() {
+                return false;
+            }
+        }
+        process_records_end(out, self.millis_behind_latest);
+        true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use multilangd_protocol::write::process_records;
+
+    use super::*;
+    use crate::ids::SequenceNumber;
+    use crate::stream::StreamRecord;
+
+    fn records(count: usize) -> Records {
+        let record = |number: usize| StreamRecord {
+            sequence_number: SequenceNumber::parse(&(number + 1).to_string()).unwrap(),
+            partition_key: format!("\u{e9}{number}"),
+            data: Bytes::from(vec![b'x'; number * 10]),
+            approximate_arrival_ms: Some(5),
+        };
+        (0..count).map(record).collect()
+    }
+
+    #[test]
+    fn the_pieces_are_the_line() {
+        for count in [0, 1, 20] {
+            let mut whole = Vec::new();
+            process_records(&mut whole, records(count).iter(), Some(7));
+            for bytes in [0, 1, 200, 100_000] {
+                let mut line = BatchLine::new(records(count), Some(7));
+                let (mut joined, mut pieces) = (Vec::new(), 0);
+                loop {
+                    let mut piece = Vec::new();
+                    let is_complete = line.write_piece(&mut piece, bytes);
+                    joined.extend(piece);
+                    pieces += 1;
+                    if is_complete {
+                        break;
+                    }
+                }
+                assert_eq!(joined, whole, "{count} records in pieces of {bytes} bytes");
+                let expected = if bytes < 2 {
+                    count.max(1)..=count.max(1)
+                } else {
+                    1..=count.max(1)
+                };
+                assert!(expected.contains(&pieces), "{pieces} pieces of {bytes} bytes");
+                assert!(bytes < 10_000 || pieces == 1);
+            }
+        }
+    }
+}
