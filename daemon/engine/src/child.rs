@@ -4,9 +4,9 @@
 //! ([`ChildCommand`]). What may be said and what may be checkpointed is decided in `core`; what happens to the daemon
 //! when a child fails is decided by whoever gets the [`ChildError`].
 
-mod before_exec;
 mod error;
 mod groups;
+mod launch;
 mod outgoing;
 mod output;
 mod process;

@@ -2,7 +2,7 @@
 //!
 //! Owns who is to be killed when the daemon ends without having ended them: by itself ([`kill_all`]), or, when it cannot
 //! any more, by a guard. That is a shell that reads the groups from a pipe and kills what is left of them when the pipe ends,
-//! which it does whatever happens to the daemon. On Linux the kernel kills a child itself at once (`before_exec`); the
+//! which it does whatever happens to the daemon. On Linux the kernel kills a child itself at once (`launch`); the
 //! guard is for what the child started, and for other systems.
 
 use std::collections::BTreeSet;

@@ -7,9 +7,7 @@ use std::ffi::OsStr;
 use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::PermissionsExt;
-use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
 use std::sync::{Mutex, OnceLock, PoisonError};
 
 use async_trait::async_trait;
@@ -20,6 +18,7 @@ use tokio::process::{ChildStderr, ChildStdin, ChildStdout};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, oneshot};
 
+use super::launch::{Launched, launch};
 use super::{Process, Spawn, Spawned, groups};
 
 /// Starts the program of `executableName`. Environment and working directory are the daemon's.
@@ -42,31 +41,28 @@ impl ChildCommand {
         find(program, &path)
     }
 
-    fn command(&self, program: &OsStr, first_argument: Option<&OsStr>) -> Command {
-        let mut command = Command::new(program);
-        command
-            .args(first_argument)
-            .args(self.argv.iter().skip(1))
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .process_group(0);
-        super::before_exec::prepare(&mut command);
-        command
+    fn launch(&self, program: &OsStr, first_argument: Option<&OsStr>) -> io::Result<Launched> {
+        let arguments = self.argv.iter().skip(1).map(OsStr::new);
+        launch(program, first_argument.into_iter().chain(arguments))
     }
 
     /// Runs on the spawning thread.
-    fn start(&self) -> io::Result<RealProcess> {
+    fn start(&self) -> io::Result<Started> {
         let program = self.argv.first().map_or("", String::as_str);
-        let started = match self.command(program.as_ref(), None).spawn() {
+        let started = match self.launch(program.as_ref(), None) {
             // A script without `#!`. Some C libraries do this themselves, as the JDK does; some do not.
             Err(error) if error.raw_os_error() == Some(Errno::NOEXEC.raw_os_error()) => self
                 .program_path()
-                .and_then(|script| self.command("/bin/sh".as_ref(), Some(script.as_os_str())).spawn()),
+                .and_then(|script| self.launch("/bin/sh".as_ref(), Some(script.as_os_str()))),
             other => other,
         };
         match started {
-            Ok(child) => Ok(RealProcess::new(child)),
+            Ok(launched) => Ok(Started {
+                process: RealProcess::new(launched.pid),
+                stdin: launched.stdin.into(),
+                stdout: launched.stdout.into(),
+                stderr: launched.stderr.into(),
+            }),
             Err(error) => {
                 let reason = match self.program_path() {
                     Ok(path) => format!("cannot run {}: {error}", path.display()),
@@ -131,18 +127,12 @@ impl Spawn for ChildCommand {
         };
         let gone = || io::Error::other("the thread that starts children is gone");
         spawner()?.send(request).await.map_err(|_| gone())?;
-        let mut process = answer.await.map_err(|_| gone())??;
-
-        let missing = || io::Error::other("a pipe of the child is missing");
-        let child = &mut process.child;
-        let stdin = ChildStdin::from_std(child.stdin.take().ok_or_else(missing)?)?;
-        let stdout = ChildStdout::from_std(child.stdout.take().ok_or_else(missing)?)?;
-        let stderr = ChildStderr::from_std(child.stderr.take().ok_or_else(missing)?)?;
+        let started = answer.await.map_err(|_| gone())??;
         Ok(Spawned {
-            stdin: Box::new(stdin),
-            stdout: Box::new(stdout),
-            stderr: Box::new(stderr),
-            process: Box::new(process),
+            stdin: Box::new(ChildStdin::from_std(started.stdin)?),
+            stdout: Box::new(ChildStdout::from_std(started.stdout)?),
+            stderr: Box::new(ChildStderr::from_std(started.stderr)?),
+            process: Box::new(started.process),
         })
     }
 }
@@ -150,7 +140,14 @@ impl Spawn for ChildCommand {
 struct Request {
     command: ChildCommand,
     /// If nobody waits any more, the process comes back, is dropped and thereby killed.
-    reply: oneshot::Sender<io::Result<RealProcess>>,
+    reply: oneshot::Sender<io::Result<Started>>,
+}
+
+struct Started {
+    process: RealProcess,
+    stdin: std::process::ChildStdin,
+    stdout: std::process::ChildStdout,
+    stderr: std::process::ChildStderr,
 }
 
 /// The thread that all children are started from. It never ends: the kernel kills its children with it.
@@ -178,27 +175,22 @@ fn spawner() -> io::Result<mpsc::Sender<Request>> {
 
 /// A child that runs, or has ended and not been reaped. Dropping it kills its group.
 struct RealProcess {
-    child: Child,
-    group: Pid,
+    /// The process, and its group.
+    pid: Pid,
     exit_code: Option<i32>,
 }
 
 impl RealProcess {
-    fn new(child: Child) -> Self {
-        let group = Pid::from_child(&child);
-        groups::add(group);
-        Self {
-            child,
-            group,
-            exit_code: None,
-        }
+    fn new(pid: Pid) -> Self {
+        groups::add(pid);
+        Self { pid, exit_code: None }
     }
 
     fn signal(&self, signal: Signal) {
-        match kill_process_group(self.group, signal) {
+        match kill_process_group(self.pid, signal) {
             Ok(()) | Err(Errno::SRCH) => {}
             Err(error) => {
-                tracing::warn!(pid = self.child.id(), %error, "the child's process group cannot be signalled")
+                tracing::warn!(pid = %self.pid, %error, "the child's process group cannot be signalled")
             }
         }
     }
@@ -207,7 +199,7 @@ impl RealProcess {
     fn poll_exit(&mut self) -> io::Result<Option<i32>> {
         if self.exit_code.is_none() {
             let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
-            if let Some(status) = waitid(WaitId::Pid(self.group), options)? {
+            if let Some(status) = waitid(WaitId::Pid(self.pid), options)? {
                 self.exit_code = status
                     .exit_status()
                     .or_else(|| status.terminating_signal().map(|signal| 128 + signal));
@@ -220,7 +212,7 @@ impl RealProcess {
 #[async_trait]
 impl Process for RealProcess {
     fn id(&self) -> Option<u32> {
-        Some(self.child.id())
+        u32::try_from(self.pid.as_raw_nonzero().get()).ok()
     }
 
     async fn wait(&mut self) -> io::Result<i32> {
@@ -245,14 +237,15 @@ impl Process for RealProcess {
 impl Drop for RealProcess {
     fn drop(&mut self) {
         self.signal(Signal::KILL);
-        groups::remove(self.group);
-        if matches!(self.child.try_wait(), Ok(None)) {
+        groups::remove(self.pid);
+        let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG;
+        if matches!(waitid(WaitId::Pid(self.pid), options), Ok(None)) {
             // Killed, but not gone yet: that takes the kernel a moment, or longer if the child hangs in a system call.
-            let pid = self.group;
+            let pid = self.pid;
             let reaper = std::thread::Builder::new().name("reaper".to_owned());
             let reaped = reaper.spawn(move || waitid(WaitId::Pid(pid), WaitIdOptions::EXITED));
             if let Err(error) = reaped {
-                tracing::warn!(pid = self.child.id(), %error, "a killed child stays a zombie");
+                tracing::warn!(%pid, %error, "a killed child stays a zombie");
             }
         }
     }
