@@ -9,8 +9,9 @@ use multilangd_core::client_version::Configured;
 use multilangd_core::ids::{Position, ShardId};
 use multilangd_core::leases::Lease;
 use multilangd_core::metrics::{Entry, MetricsSettings, Statistics};
+use multilangd_core::table::{Item, Value};
 use multilangd_engine::clock::Clock;
-use multilangd_engine::leases::{LeaseSettings, Leases};
+use multilangd_engine::leases::{LeaseSettings, Leases, LegacyTables};
 use multilangd_engine::metrics::{Metrics, Sink};
 use multilangd_engine::stream::BoxError;
 use multilangd_tests::table::{FakeTable, Fault};
@@ -171,6 +172,91 @@ async fn a_worker_that_takes_leases_by_the_rules_of_2x_publishes_the_takers_metr
     assert_eq!(worker.seen("GsiReadyStatus of Migration").minimum, 1.0);
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_change_of_the_rules_that_cannot_be_written_is_a_fault() {
+    let worker = Worker::start(|settings| settings.client_version = Configured::CompatibleWith2).await;
+    worker.create(&["s-1"]).await;
+    worker.table.fail_next_write("Migration3.0", Fault::Refused);
+    sleep(Duration::from_secs(600)).await;
+    let faults = worker.until("Fault of Migration", |it| it.sum > 0.0).await;
+    assert_eq!(faults.sum, 1.0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_leader_over_separate_tables_says_how_far_the_move_is() {
+    let separate = Separate::tables();
+    let worker = Worker::beside(&separate, |_| {}).await;
+    worker.create(&["s-1"]).await;
+    let written = worker
+        .until("WriteFault of TableMigration", |it| it.count > 0.0)
+        .await;
+    assert_eq!((written.sum, written.count), (0.0, 1.0));
+    worker
+        .until("Phase1Worker of TableMigration", |it| it.maximum == 1.0)
+        .await;
+    assert_eq!(worker.seen("Phase2Worker of TableMigration").maximum, 0.0);
+    assert_eq!(worker.seen("ReadFault of TableMigration").maximum, 0.0);
+    assert!(worker.has("Time of TableMigration"));
+    separate.coordinator.fail_always(Fault::Throttled);
+    worker
+        .until("ReadFault of TableMigration", |it| it.maximum == 1.0)
+        .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_leader_that_moves_rows_counts_them() {
+    let separate = Separate::tables();
+    separate.be_at("TABLE_MIGRATION_STATUS_DEPLOYED");
+    let worker = Worker::beside(&separate, |settings| {
+        settings.migrate = true;
+        settings.migration_bake = Duration::from_secs(60);
+    })
+    .await;
+    worker.create(&["s-1"]).await;
+    let moved = worker
+        .until("BatchCount of TableMigrationAsyncMove", |it| it.sum > 0.0)
+        .await;
+    assert_eq!(moved.sum, 1.0, "Migration3.0");
+    assert_eq!(worker.seen("Success of TableMigrationAsyncMove").minimum, 1.0);
+    assert_eq!(worker.seen("Phase2Worker of TableMigration").maximum, 1.0);
+    let ended = worker
+        .until("CompletionFault of TableMigration", |it| it.count > 0.0)
+        .await;
+    assert_eq!(ended.sum, 0.0);
+}
+
+/// The tables of KCL 3.0-3.4, of a fleet of 3.x.
+struct Separate {
+    coordinator: Arc<FakeTable>,
+    metrics: Arc<FakeTable>,
+}
+
+impl Separate {
+    fn tables() -> Self {
+        let coordinator = FakeTable::existing_with_key("app-CoordinatorState", "key");
+        let text = |name: &str, text: &str| (name.to_owned(), Value::s(text));
+        coordinator.put(Item::from([
+            text("key", "Migration3.0"),
+            text("cv", "CLIENT_VERSION_3X"),
+            text("mb", "java"),
+        ]));
+        Self {
+            coordinator,
+            metrics: FakeTable::existing_with_key("app-WorkerMetricStats", "wid"),
+        }
+    }
+
+    fn be_at(&self, status: &str) {
+        let text = |name: &str, text: &str| (name.to_owned(), Value::s(text));
+        self.coordinator.put(Item::from([
+            text("key", "TableMigration3.5"),
+            text("tm", status),
+            text("mb", "java"),
+            ("mts".to_owned(), Value::n(NOW_MS)),
+        ]));
+    }
+}
+
 struct Worker {
     table: Arc<FakeTable>,
     leases: Leases,
@@ -179,7 +265,23 @@ struct Worker {
 
 impl Worker {
     async fn start(change: impl FnOnce(&mut LeaseSettings)) -> Self {
+        Self::over(FakeTable::existing("app"), change).await
+    }
+
+    async fn beside(separate: &Separate, change: impl FnOnce(&mut LeaseSettings)) -> Self {
         let table = FakeTable::existing("app");
+        table.put_beside(separate.coordinator.clone());
+        Self::over(table, |settings| {
+            settings.legacy = Some(LegacyTables {
+                coordinator: separate.coordinator.clone(),
+                metrics: separate.metrics.clone(),
+            });
+            change(settings);
+        })
+        .await
+    }
+
+    async fn over(table: Arc<FakeTable>, change: impl FnOnce(&mut LeaseSettings)) -> Self {
         let metrics = Metrics::new(MetricsSettings::new("app", "me".into()));
         let sum = Arc::new(Sum::default());
         tokio::spawn(metrics.clone().publish(sum.clone(), CancellationToken::new()));

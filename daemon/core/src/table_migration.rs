@@ -3,7 +3,7 @@
 //!
 //! Owns the row, what follows from it for who reads and writes where, and what the leader owes to the move; never acts.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use crate::client_version;
@@ -204,31 +204,48 @@ impl Facts<'_> {
             .collect()
     }
 
-    /// Whether every owner of a lease knows the single table, and said so lately. Without owners nobody is known to.
-    fn all_support(&self) -> bool {
-        let mut said: BTreeMap<&WorkerId, bool> =
-            self.owners().into_iter().map(|owner| (owner, false)).collect();
-        for report in self.reports.iter().chain(self.legacy_reports) {
+    /// The owners of leases that know the single table, and said so lately.
+    fn supporters(&self) -> BTreeSet<&WorkerId> {
+        let owners = self.owners();
+        let supports = |report: &&WorkerMetrics| {
             let lately = report
                 .supported_s
                 .is_some_and(|at| self.now_s() - at <= SUPPORT_AGE_MAX_S);
-            if let Some(said) = said.get_mut(&report.worker) {
-                *said |= lately && report.supported.is_some_and(|code| code >= SINGLE_TABLE);
-            }
-        }
-        !said.is_empty() && said.values().all(|said| *said)
+            lately && report.supported.is_some_and(|code| code >= SINGLE_TABLE)
+        };
+        let reports = self.reports.iter().chain(self.legacy_reports);
+        let workers = reports.filter(supports).map(|report| &report.worker);
+        workers.filter(|worker| owners.contains(worker)).collect()
+    }
+
+    /// Whether every owner of a lease knows the single table. Without owners nobody is known to.
+    fn all_support(&self) -> bool {
+        let owners = self.owners();
+        !owners.is_empty() && owners == self.supporters()
+    }
+
+    fn is_fresh(&self, report: &WorkerMetrics) -> bool {
+        report.is_fresh(self.now_s(), self.report_age_max)
+    }
+
+    /// Who reports to the lease table.
+    fn reporting(&self) -> BTreeSet<&WorkerId> {
+        let fresh = self.reports.iter().filter(|report| self.is_fresh(report));
+        fresh.map(|report| &report.worker).collect()
     }
 
     /// Whether every owner reports, and nobody to the legacy table.
     fn is_quiet(&self) -> bool {
-        let is_fresh = |report: &&WorkerMetrics| report.is_fresh(self.now_s(), self.report_age_max);
-        let reporting: BTreeSet<&WorkerId> = self
-            .reports
-            .iter()
-            .filter(is_fresh)
-            .map(|it| &it.worker)
-            .collect();
-        !self.legacy_reports.iter().any(|report| is_fresh(&report)) && self.owners().is_subset(&reporting)
+        !self.legacy_reports.iter().any(|report| self.is_fresh(report))
+            && self.owners().is_subset(&self.reporting())
+    }
+
+    /// How far the deployments are, in workers: before the first, after it, after the second; as Java counts them, which may
+    /// be one worker twice while it is replaced.
+    pub fn phases(&self) -> [usize; 3] {
+        let (supporters, moved) = (self.supporters().len(), self.reporting().len());
+        let before = self.owners().len().saturating_sub(supporters);
+        [before, supporters.saturating_sub(moved), moved]
     }
 }
 

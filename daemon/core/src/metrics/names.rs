@@ -98,6 +98,7 @@ metrics! {
     IS_2X = "CurrentState:2xCompatibleWorker" Count Summary;
     INDEX_READY = "GsiReadyStatus" Count Summary;
     REPORTS_READY = "WorkerMetricsReadyStatus" Count Summary;
+    MIGRATION_FAULT = "Fault" Count Summary;
     // LeaderDecider.
     IS_LEADER = "LeaderDecider:IsLeader" Count Detailed;
     // RenewAllLeases, LeaseDiscovery, LeaseRenewerInitialize: the leases that are held.
@@ -115,6 +116,13 @@ metrics! {
     FLEET_MIN_SUPPORT_CODE = "FleetMinSupportCode" None Summary;
     STATUS_ORDINAL = "StatusOrdinal" None Summary;
     READ_FAULT = "ReadFault" Count Summary;
+    WRITE_FAULT = "WriteFault" Count Summary;
+    DELETE_FAULT = "DeleteFault" Count Summary;
+    COMPLETION_FAULT = "CompletionFault" Count Summary;
+    MOVED_BATCHES = "BatchCount" Count Summary;
+    BEFORE_PHASE_1 = "PrePhase1Worker" Count Summary;
+    PHASE_1 = "Phase1Worker" Count Summary;
+    PHASE_2 = "Phase2Worker" Count Summary;
 }
 
 impl Metric {
@@ -206,4 +214,5 @@ operations! {
     WorkerMetrics = "WorkerMetrics";
     TableMigration = "TableMigration";
     TableMigrationStart = "TableMigrationInitialize";
+    TableMigrationMove = "TableMigrationAsyncMove";
 }

@@ -90,7 +90,11 @@ impl RulesWatch {
                 Ok(()) => info!("the fleet changes to the rules of 3.x; it can still be rolled back"),
                 // Somebody was first; the next look shows what to.
                 Err(TableError::Conflict(_)) => {}
-                Err(error) => return Err(error),
+                Err(error) => {
+                    let (operation, fault) = (Operation::Migration, Metric::MIGRATION_FAULT);
+                    self.metrics.add(operation, Of::Application, fault, 1.0);
+                    return Err(error);
+                }
             }
         }
         Ok(())

@@ -506,6 +506,7 @@ impl Starting {
             report_age_max: settings.assignment.report_interval * 2,
             locked: locked.clone(),
             status,
+            metrics: settings.metrics.clone(),
         };
         tasks.rest.spawn(migration.run(running.clone()));
         let leads_by_lock = locked.clone();
