@@ -37,7 +37,7 @@ pub(crate) fn holds(input: &[u8]) {
             assert_eq!(records.len(), 1);
             let record = records.iter().next().expect("one");
             assert_eq!(record.data.decoded(), &data[..]);
-            assert_eq!((record.sub_sequence_number, record.partition_key), (0, "carrier"));
+            assert_eq!((record.sub_sequence_number, record.partition_key), (0, "carrier".into()));
         }
         Deaggregated::Misplaced => {
             assert!(records.is_empty());
