@@ -37,7 +37,10 @@ pub(crate) fn holds(input: &[u8]) {
             assert_eq!(records.len(), 1);
             let record = records.iter().next().expect("one");
             assert_eq!(record.data.decoded(), &data[..]);
-            assert_eq!((record.sub_sequence_number, record.partition_key), (0, "carrier".into()));
+            assert_eq!(
+                (record.sub_sequence_number, record.partition_key),
+                (0, "carrier".into())
+            );
         }
         Deaggregated::Misplaced => {
             assert!(records.is_empty());
