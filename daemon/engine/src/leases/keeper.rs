@@ -97,6 +97,9 @@ pub(super) struct Keeper {
     operator: Operator,
     pace: Pace,
     holdings: BTreeMap<Tenure, Holding>,
+    /// No lease expires before this. A renewal moves its expiry on, and this only follows when it is reached: there are a
+    /// thousand leases and as many messages a second.
+    none_expires_before: Instant,
     /// Found leases whose first renewal is under way.
     adopting: BTreeSet<ShardId>,
     operations: JoinSet<Finished>,
@@ -133,6 +136,7 @@ impl Keeper {
             operator,
             pace,
             holdings: BTreeMap::new(),
+            none_expires_before: Instant::now(),
             adopting: BTreeSet::new(),
             operations: JoinSet::new(),
             renewals: Arc::new(Semaphore::new(RENEWALS_MAX)),
@@ -158,7 +162,7 @@ impl Keeper {
                     is_disowned = true;
                     self.disown()
                 }
-                () = sleep_until(self.next_expiry()), if !self.holdings.is_empty() => self.expire(),
+                () = sleep_until(self.none_expires_before), if !self.holdings.is_empty() => self.expire(),
                 _ = renewal.tick() => {
                     self.renew_due();
                     false
@@ -306,6 +310,10 @@ impl Keeper {
             is_unsure: false,
             is_leaving: !is_taking,
             foreign_writes: 0,
+        };
+        self.none_expires_before = match self.holdings.is_empty() {
+            true => after(valid_until),
+            false => self.none_expires_before.min(after(valid_until)),
         };
         self.holdings.insert(tenure.clone(), holding);
         if !is_taking {
@@ -659,12 +667,6 @@ impl Keeper {
         }
     }
 
-    fn next_expiry(&self) -> Instant {
-        // Held up to and including `valid_until`: age greater than the failover time has expired.
-        let first = self.holdings.values().map(|holding| holding.valid_until).min();
-        first.unwrap_or_else(Instant::now) + Duration::from_millis(1)
-    }
-
     /// Gives up what could not be renewed in time, whatever the table says (trap 16).
     fn expire(&mut self) -> bool {
         let now = Instant::now();
@@ -679,6 +681,8 @@ impl Keeper {
             warn!(shard = %tenure.shard, failover_ms, "lease expired: it could not be renewed within failoverTimeMillis");
             self.remove(tenure);
         }
+        let first = self.holdings.values().map(|holding| holding.valid_until).min();
+        self.none_expires_before = after(first.unwrap_or(now));
         self.round.lost += expired.len();
         if !expired.is_empty() {
             // The table may still name us: found again as soon as it answers (trap 46).
@@ -710,6 +714,11 @@ impl Keeper {
             let _ = reply.send(());
         }
     }
+}
+
+/// The first moment at which a lease has expired that is valid until then: it is held up to and including it.
+fn after(valid_until: Instant) -> Instant {
+    valid_until + Duration::from_millis(1)
 }
 
 impl Holding {
