@@ -1,6 +1,6 @@
 //! Stories of one worker and its consumers, over a table, a stream and children in memory; tokio's paused clock.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -21,7 +21,7 @@ use multilangd_tests::child::Children;
 use multilangd_tests::stream::FakeStream;
 use multilangd_tests::table::{Call, FakeTable, Fault};
 use tokio::task::JoinHandle;
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
 /// Never what a story waits for.
@@ -132,6 +132,28 @@ async fn a_parent_that_another_worker_finishes_keeps_a_child_waiting_for_a_momen
     worker.stop().await;
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_worker_with_many_shards_begins_with_few_at_once() {
+    let world = World::of(200);
+    let worker = world.start(PARENT_POLL).await;
+    sleep(Duration::from_secs(20)).await;
+    let shards: BTreeSet<ShardId> = world.stream.shards().into_iter().map(|it| it.id).collect();
+    assert_eq!(shards.len(), 200);
+    for shard in &shards {
+        let heard = world.children.actions(shard.as_str());
+        assert_eq!(heard.first().map(String::as_str), Some("initialize"), "{shard}");
+    }
+    let mut reads = BTreeMap::<Instant, usize>::new();
+    for (at, call) in world.table.calls() {
+        if matches!(call, Call::Get(key) if shards.contains(&ShardId::from(key.as_str()))) {
+            *reads.entry(at).or_default() += 1;
+        }
+    }
+    let most = reads.values().max();
+    assert!(most <= Some(&16), "{most:?} leases were read at the same time");
+    worker.stop().await;
+}
+
 /// What a worker lives in.
 struct World {
     table: Arc<FakeTable>,
@@ -147,10 +169,15 @@ struct Running {
 
 impl World {
     fn new() -> Self {
+        Self::of(1)
+    }
+
+    /// With a stream of so many shards.
+    fn of(shards: usize) -> Self {
         let clock = Clock::simulated(1_789_000_000_000, 7);
         Self {
             table: FakeTable::existing("app"),
-            stream: FakeStream::new("s", 1, clock.clone()),
+            stream: FakeStream::new("s", shards, clock.clone()),
             children: Children::default(),
             clock,
         }

@@ -16,7 +16,7 @@ use multilangd_core::ids::{Position, ShardId, names};
 use multilangd_core::leases::Lease;
 use multilangd_core::metrics::{Metric, Of, Operation};
 use multilangd_core::stream::{Batch, ChildShard};
-use tokio::sync::watch;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::time::{Instant, sleep, timeout};
 use tracing::{Instrument, debug, error, info, info_span, warn};
 
@@ -100,6 +100,8 @@ pub struct Consumer {
     ending: watch::Receiver<Ending>,
     /// Counts the shards that this worker has finished: a bell for children that wait for their parents.
     shards_finished: watch::Receiver<u64>,
+    /// As many shards of this worker may begin at once.
+    starts: Arc<Semaphore>,
     progress: Arc<Progress>,
 }
 
@@ -110,6 +112,7 @@ impl Consumer {
         around: Surroundings,
         ending: watch::Receiver<Ending>,
         shards_finished: watch::Receiver<u64>,
+        starts: Arc<Semaphore>,
         progress: Arc<Progress>,
     ) -> Self {
         Self {
@@ -117,6 +120,7 @@ impl Consumer {
             around,
             ending,
             shards_finished,
+            starts,
             progress,
         }
     }
@@ -266,7 +270,7 @@ impl Consumer {
 
     /// One child, from its start to its end.
     async fn serve(&mut self) -> Result<Tenancy, ChildError> {
-        let Some(lease) = self.fresh_lease().await else {
+        let Some((lease, turn)) = self.fresh_lease().await else {
             self.release().await;
             return Ok(Tenancy::Released);
         };
@@ -292,6 +296,7 @@ impl Consumer {
             around.settings.session.clone(),
         )
         .await?;
+        drop(turn); // what the child does in its own time is no reason for others to wait
         let mut checkpoints = Checkpoints::begin(checkpoint.clone());
         let mut store = Store {
             leases: around.leases.clone(),
@@ -333,25 +338,30 @@ impl Consumer {
         }
     }
 
-    /// The lease as the table has it now: the checkpoint in it is where to start. `None`: an ending came first, or
-    /// the lease is gone.
-    async fn fresh_lease(&mut self) -> Option<Lease> {
+    /// The lease as the table has it now: the checkpoint in it is where to start. And the permission to start, for which it
+    /// waits first. `None`: an ending came first, or the lease is gone.
+    async fn fresh_lease(&mut self) -> Option<(Lease, OwnedSemaphorePermit)> {
         let leases = self.around.leases.clone();
         let clock = self.around.clock.clone();
         let shard = self.shard().clone();
-        let read = retry(&clock, Patience::ENDLESS, "reading the lease", || {
-            leases.read(&shard)
-        });
-        tokio::select! {
-            biased;
-            _ = self.ended() => None,
-            lease = read => match lease {
-                Ok(lease) => lease,
+        let starts = self.starts.clone();
+        let read = async {
+            let turn = starts.acquire_owned().await.ok()?;
+            let lease = retry(&clock, Patience::ENDLESS, "reading the lease", || {
+                leases.read(&shard)
+            });
+            match lease.await {
+                Ok(lease) => lease.map(|lease| (lease, turn)),
                 Err(error) => {
                     error!(%error, "the lease could not be read");
                     None
                 }
-            },
+            }
+        };
+        tokio::select! {
+            biased;
+            _ = self.ended() => None,
+            read = read => read,
         }
     }
 

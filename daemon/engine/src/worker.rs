@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use multilangd_core::consumer::Ending;
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 use tokio::task::{Id, JoinSet};
 use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep, timeout};
 use tokio_util::sync::CancellationToken;
@@ -30,6 +30,10 @@ pub struct WorkerSettings {
     /// How often the summary line is logged.
     pub summary_interval: Duration,
 }
+
+/// Shards that begin at once, from the look at the lease to the child's process. Children are started one by one; what goes
+/// ahead of them is a call and a connection for each, and of a thousand the renewals of their leases would come last.
+const STARTS_MAX: usize = 16;
 
 /// Giving leases and the lock back must not hold up an exit for longer than this, whatever the table does.
 const GIVE_BACK_MAX: Duration = Duration::from_secs(5);
@@ -76,6 +80,7 @@ pub struct Worker {
     /// Calls to the lease table that the loop does not wait for: it must hear at once of a lease that has expired.
     errands: JoinSet<()>,
     shards_finished: watch::Sender<u64>,
+    starts: Arc<Semaphore>,
     stopping: bool,
     failure: Option<ChildError>,
     has_twin: bool,
@@ -94,6 +99,7 @@ impl Worker {
             tenures: BTreeMap::new(),
             errands: JoinSet::new(),
             shards_finished: watch::channel(0).0,
+            starts: Arc::new(Semaphore::new(STARTS_MAX)),
             stopping: false,
             failure: None,
             has_twin: false,
@@ -275,6 +281,7 @@ impl Worker {
             self.around.clone(),
             ended,
             self.shards_finished.subscribe(),
+            self.starts.clone(),
             progress.clone(),
         );
         let task = {
