@@ -128,6 +128,12 @@ impl Aws {
             .http_client(self.http.clone())
             .identity_cache(self.identities.clone())
             .retry_config(RetryConfig::disabled())
+            // Requests are short, and every call has a limit of its own: watching how fast each is sent costs for nothing.
+            .stalled_stream_protection(
+                StalledStreamProtectionConfig::enabled()
+                    .upload_enabled(false)
+                    .build(),
+            )
             .timeout_config(TimeoutConfig::builder().connect_timeout(CONNECT_TIMEOUT).build())
             .region(region.clone());
         loader = match signing {
