@@ -178,12 +178,18 @@ struct RealProcess {
     /// The process, and its group.
     pid: Pid,
     exit_code: Option<i32>,
+    /// Rings when any child has ended. Kept, because this one is listened for between any two batches.
+    ends: Option<tokio::signal::unix::Signal>,
 }
 
 impl RealProcess {
     fn new(pid: Pid) -> Self {
         groups::add(pid);
-        Self { pid, exit_code: None }
+        Self {
+            pid,
+            exit_code: None,
+            ends: None,
+        }
     }
 
     fn signal(&self, signal: Signal) {
@@ -216,12 +222,16 @@ impl Process for RealProcess {
     }
 
     async fn wait(&mut self) -> io::Result<i32> {
-        let mut ends = signal(SignalKind::child())?; // before the first look, so that no end is missed
+        if self.ends.is_none() {
+            self.ends = Some(signal(SignalKind::child())?); // before the first look, so that no end is missed
+        }
         loop {
             if let Some(code) = self.poll_exit()? {
                 return Ok(code);
             }
-            ends.recv().await;
+            if let Some(ends) = &mut self.ends {
+                ends.recv().await;
+            }
         }
     }
 
