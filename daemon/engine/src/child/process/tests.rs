@@ -43,7 +43,9 @@ fn family(pid: u32) -> Option<(u32, u32)> {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     let (_, fields) = stat.rsplit_once(") ")?;
     let fields: Vec<&str> = fields.split(' ').collect();
-    (fields[0] != "Z").then(|| (fields[1].parse().unwrap(), fields[2].parse().unwrap()))
+    // One that is just being reaped has no group any more, but -1.
+    let group = fields[2].parse().ok()?;
+    (fields[0] != "Z").then(|| (fields[1].parse().unwrap(), group))
 }
 
 /// Waits for a process that is not ours to be gone.
