@@ -56,8 +56,12 @@ def follow(fleet, ours=OURS):
     second = fleet.join(ours, "ours-2")
     fleet.kill(second, PATIENCE)
     third = fleet.join(ours, "ours-3")
+    # One of ours is left, and does not wait for the leader.
+    rescue = RESCUE if ours == OURS else None
+    for worker in (fleet.join(ours, "ours-4"), fleet.join(SINGLE_TABLE, "java-2")):
+        fleet.kill(worker, PATIENCE, rescue)
     check(fleet.leader() == "java-1", f"the leader is {fleet.leader()}")
-    fleet.kill(java, PATIENCE, RESCUE if ours == OURS else None)
+    fleet.kill(java, PATIENCE, rescue)
 
 
 def lead(fleet, ours=OURS):
