@@ -58,8 +58,8 @@ def follow(fleet, ours=OURS):
     third = fleet.join(ours, "ours-3")
     # One of ours is left, and does not wait for the leader.
     rescue = RESCUE if ours == OURS else None
-    for worker in (fleet.join(ours, "ours-4"), fleet.join(SINGLE_TABLE, "java-2")):
-        fleet.kill(worker, PATIENCE, rescue)
+    fleet.kill(fleet.join(ours, "ours-4"), PATIENCE, rescue)
+    fleet.kill(fleet.join(SINGLE_TABLE, "java-2"), PATIENCE, rescue)
     check(fleet.leader() == "java-1", f"the leader is {fleet.leader()}")
     fleet.kill(java, PATIENCE, rescue)
 
