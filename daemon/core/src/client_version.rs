@@ -217,7 +217,8 @@ impl ClientVersionRow {
                 continue;
             };
             if ClientVersion::parse(version).takes() {
-                return now_ms.saturating_sub(since_ms) > SEEN_WITHIN.as_millis() as i64;
+                // A clock far ahead wrote a time that says nothing, and must not hold the fleet up until it comes.
+                return u128::from(now_ms.abs_diff(since_ms)) > SEEN_WITHIN.as_millis();
             }
             since_ms = at_ms.parse().unwrap_or(since_ms);
         }
@@ -551,6 +552,14 @@ mod tests {
         assert!(!all_are_assigned(v3, &[(rollback, 40_000), (v2, 0)], 130_000));
         assert!(all_are_assigned(v3, &[(rollback, 40_000), (v2, 0)], 130_001));
         assert!(all_are_assigned(v3, &[(init, 50_000)], 50_001), "born in 3.x");
+        assert!(
+            !all_are_assigned(rollback, &[(v2, 0)], 40_000),
+            "by a clock a little ahead"
+        );
+        assert!(
+            all_are_assigned(rollback, &[(v2, 0)], -50_000),
+            "by a clock far ahead"
+        );
         assert!(!all_are_assigned(v2, &[(rollback, 0)], 900_000), "rolled back");
     }
 
