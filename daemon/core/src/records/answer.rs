@@ -24,7 +24,8 @@ pub struct BadAnswer {
 }
 
 /// Reads an answer that has come in one piece.
-pub fn read(text: &[u8]) -> Result<Batch, BadAnswer> {
+#[cfg(test)]
+pub(crate) fn read(text: &[u8]) -> Result<Batch, BadAnswer> {
     let mut reading = Reading::with_capacity(text.len());
     reading.push(text)?;
     reading.finish()
