@@ -515,17 +515,39 @@ async fn a_checkpoint_that_was_lost_on_its_way_is_sent_again() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_throttled_checkpoint_is_refused_and_changes_nothing() {
+async fn a_checkpoint_outlives_a_second_in_which_the_table_fails() {
+    for fault in [Fault::Throttled, Fault::Lost, Fault::AppliedUnanswered] {
+        let table = FakeTable::existing("app");
+        let leases = one_held(&table).await;
+        let tenure = held(&leases)[0].tenure.clone();
+        table.fail_always(fault);
+        let heals = async {
+            sleep(Duration::from_secs(1)).await;
+            table.heal();
+        };
+        let position = at("77", 0);
+        let (checkpoint, ()) = tokio::join!(leases.checkpoint(&tenure, &position), heals);
+        assert_eq!(checkpoint, Ok(()), "{fault:?}");
+        assert_eq!(lease(&table, "s-1").checkpoint, at("77", 0));
+        sleep(Duration::from_secs(30)).await;
+        assert_eq!(held(&leases)[0].tenure, tenure);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_checkpoint_that_is_throttled_for_longer_is_refused_and_changes_nothing() {
     let table = FakeTable::existing("app");
     let leases = one_held(&table).await;
     let tenure = held(&leases)[0].tenure.clone();
-    table.fail_next_write("s-1", Fault::Throttled);
+    table.fail_always(Fault::Throttled);
     assert_eq!(
         leases.checkpoint(&tenure, &at("77", 0)).await,
         Err(CheckpointError::Throttled)
     );
     assert_eq!(lease(&table, "s-1").checkpoint, Position::TrimHorizon);
+    table.heal();
     assert_eq!(leases.checkpoint(&tenure, &at("77", 0)).await, Ok(()));
+    assert_eq!(held(&leases)[0].tenure, tenure);
 }
 
 #[tokio::test(start_paused = true)]

@@ -1,5 +1,8 @@
 //! One operation on one held lease, from the first write to a verdict. A write without an answer is never believed
-//! either way: the row is read first.
+//! either way: the row tells.
+
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::time::Duration;
 
 use multilangd_core::client_version::Rules;
 use multilangd_core::ids::{Position, WorkerId};
@@ -22,6 +25,15 @@ use crate::table::TableError;
 
 /// Writes per operation: the first, one after a hand-off was noticed, one after a lost answer was recognised.
 const WRITES_MAX: u32 = 3;
+
+/// How long a child waits for its checkpoint while the table throttles or fails: three seconds. It never learns of a
+/// shorter disturbance, as beside Java, where the SDK repeats a call to DynamoDB eight times, from 25 ms on. The tenure's
+/// end ends it too.
+const CHECKPOINT_PATIENCE: Patience = Patience {
+    tries_max: Some(9),
+    wait_first: Duration::from_millis(25),
+    wait_max: Duration::from_secs(1),
+};
 
 /// What an operation found out about the lease.
 #[derive(Debug)]
@@ -129,7 +141,8 @@ impl Operator {
         Verdict::Unsure(last)
     }
 
-    /// 2.3, with lost answers recognised: what the row says in the end decides, not what the answer did not say.
+    /// 2.3, with lost answers recognised: what the row says in the end decides, not what the answer did not say. A write
+    /// without an answer is sent again, on the same counter: of the two only one can be applied.
     pub(super) async fn checkpoint(
         &self,
         lease: Lease,
@@ -156,39 +169,50 @@ impl Operator {
         position: &Position,
         doubt: &mut Doubt,
     ) -> (Verdict, Result<(), CheckpointError>) {
-        let mut unanswered: Option<TableError> = None;
+        let is_unanswered = AtomicBool::new(false);
         for _ in 0..WRITES_MAX {
             // Further than we are: somebody works on it under our name, in another process, or in a later tenure.
             if lease.checkpoint > *position {
                 let row = Some(lease);
                 return (self.lost(row), Err(CheckpointError::LeaseLost));
             }
-            let sent = Instant::now();
-            let row = match self.write(&lease, &lease.checkpoint_at(position)).await {
-                Answer::Applied(now) if now.is_worked_on_by(&self.me) => {
+            let write = lease.checkpoint_at(position);
+            let attempt = retry(
+                &self.clock,
+                CHECKPOINT_PATIENCE,
+                "storing a checkpoint",
+                || async {
+                    let sent = Instant::now();
+                    match self.write(&lease, &write).await {
+                        #[cfg(planted)]
+                        Answer::Failed(TableError::Unknown(_))
+                            if planted::is_planted(planted::Bug::AnswerBelieved) =>
+                        {
+                            Ok((Answer::Applied(lease.clone()), sent))
+                        }
+                        Answer::Failed(error) => {
+                            is_unanswered.fetch_or(matches!(error, TableError::Unknown(_)), Relaxed);
+                            Err(error)
+                        }
+                        answer @ (Answer::Applied(_) | Answer::Conflict(_)) => Ok((answer, sent)),
+                    }
+                },
+            );
+            let attempt = attempt.await;
+            doubt.of_own_write |= is_unanswered.load(Relaxed);
+            let row = match attempt {
+                Ok((Answer::Applied(now), sent)) if now.is_worked_on_by(&self.me) => {
                     return (Verdict::Held(Box::new(now), sent), Ok(()));
                 }
                 // Written under our counter, while the owners are no longer ours: stored, and lost.
-                Answer::Applied(now) => return (Verdict::Lost(Some(Box::new(now))), Ok(())),
-                Answer::Conflict(row) => row,
-                #[cfg(planted)]
-                Answer::Failed(TableError::Unknown(_))
-                    if planted::is_planted(planted::Bug::AnswerBelieved) =>
-                {
-                    return (Verdict::Ours(Box::new(lease)), Ok(()));
-                }
-                Answer::Failed(TableError::Unknown(error)) => {
-                    doubt.of_own_write = true;
-                    unanswered = Some(TableError::Unknown(error));
-                    match self.read(&lease).await {
-                        Ok(row) => row,
-                        Err(error) => {
-                            return (Verdict::Unsure(error), Err(dependency("its answer was lost")));
-                        }
-                    }
-                }
-                Answer::Failed(error) => {
-                    let reply = checkpoint_error(&error);
+                Ok((Answer::Applied(now), _)) => return (Verdict::Lost(Some(Box::new(now))), Ok(())),
+                Ok((Answer::Conflict(row), _)) => row,
+                Ok((Answer::Failed(error), _)) | Err(error) => {
+                    let reply = match &error {
+                        // Of a write before it nobody knows what became of it.
+                        TableError::Throttled(_) if is_unanswered.load(Relaxed) => dependency(&error),
+                        error => checkpoint_error(error),
+                    };
                     return (Verdict::Unsure(error), Err(reply));
                 }
             };
@@ -203,7 +227,7 @@ impl Operator {
                 Standing::Lost => return (self.lost(row), Err(CheckpointError::LeaseLost)),
             }
         }
-        let error = unanswered.unwrap_or(TableError::Conflict(None));
+        let error = TableError::Conflict(None);
         let reply = checkpoint_error(&error);
         (Verdict::Unsure(error), Err(reply))
     }
