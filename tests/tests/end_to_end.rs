@@ -246,6 +246,16 @@ fn a_throttled_lease_table_is_survived_for_as_long_as_it_lasts() {
             .all(|name| ["ThrottlingException", "ShutdownException"].contains(name)),
         "{refused:?}"
     );
+    let log = daemon.stderr();
+    let mut repeated = log
+        .lines()
+        .filter(|line| line.contains("storing a checkpoint"))
+        .peekable();
+    assert!(repeated.peek().is_some(), "{log}");
+    assert!(
+        repeated.all(|line| line.contains("[shardId-")),
+        "a line without its shard:\n{log}"
+    );
 }
 
 #[test]

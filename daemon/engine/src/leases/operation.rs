@@ -14,6 +14,7 @@ use multilangd_core::table::{Item, Write};
 use multilangd_core::twin::FOREIGN_RENEWALS_MAX;
 use tokio::sync::watch;
 use tokio::time::Instant;
+use tracing::{Instrument, Span, info_span};
 
 use super::Identity;
 use super::rows::Rows;
@@ -198,7 +199,7 @@ impl Operator {
                     }
                 },
             );
-            let attempt = attempt.await;
+            let attempt = attempt.instrument(span_of(&lease)).await;
             doubt.of_own_write |= is_unanswered.load(Relaxed);
             let row = match attempt {
                 Ok((Answer::Applied(now), sent)) if now.is_worked_on_by(&self.me) => {
@@ -270,7 +271,7 @@ impl Operator {
                     answer @ (Answer::Applied(_) | Answer::Conflict(_)) => Ok(answer),
                 }
             });
-            match attempt.await {
+            match attempt.instrument(span_of(&lease)).await {
                 // Any other owner by now: a repeated write of ours was applied, or somebody was first.
                 Ok(Answer::Conflict(Some(row))) if row.is_worked_on_by(&self.me) => lease = row,
                 Ok(Answer::Applied(_) | Answer::Conflict(_) | Answer::Failed(_)) => {
@@ -303,6 +304,11 @@ impl Operator {
         item.and_then(|item| self.rows.lease_in(item))
             .unwrap_or_else(|| lease.after(write))
     }
+}
+
+/// The shard's name in front of what `retry` has to say.
+fn span_of(lease: &Lease) -> Span {
+    info_span!("shard", shard = %lease.key)
 }
 
 fn dependency(why: impl ToString) -> CheckpointError {
