@@ -6,6 +6,7 @@ pub mod daemon;
 pub mod fanout;
 pub mod faults;
 pub mod fleet;
+pub mod leases;
 pub mod records;
 pub mod sim;
 pub mod stream;
