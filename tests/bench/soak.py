@@ -1,4 +1,4 @@
-"""Whether the daemon's memory stays flat: half an hour of many shards, and of one shard that reads as much as others in days."""
+"""Whether the daemon's memory stays flat: half an hour of many shards, and of one that reads in it as much as others in a day."""
 
 import time
 
@@ -8,7 +8,7 @@ from world import check
 TITLE = "Memory over time"
 TEXT = """\
 Resident memory of the daemon's process, looked at while it works; the child asks for a checkpoint after every batch. *Backlog* reads as much in half
-an hour as a shard with 1,000 records a second brings in a day; *100 shards* make as many calls as one shard makes in more than a day."""
+an hour as a shard with 1,000 records a second brings in a day; *100 shards* make as many calls as one shard makes in more than a day. One run."""
 
 #: (what, shards, bytes of a record, records per second and shard (None: a backlog), milliseconds between two reads)
 SCENES = [("100 shards, 10 records/s each", 100, 100, 10, 1500), ("backlog, 1 shard, 1 KB", 1, 1024, None, 200)]
