@@ -10,6 +10,7 @@
 
 use std::borrow::Cow;
 use std::fmt;
+use std::ops::Range;
 
 use crate::messages::CheckpointRequest;
 
@@ -109,6 +110,17 @@ pub struct RecordLine<'a> {
     pub approximate_arrival_ms: Option<i64>,
 }
 
+/// Where in the buffer the parts of a record have been written, each without its quotes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Places {
+    /// The payload as base64.
+    pub data: Range<usize>,
+    /// The partition key, with its escapes.
+    pub partition_key: Range<usize>,
+    /// The sequence number.
+    pub sequence_number: Range<usize>,
+}
+
 /// `initialize`: the shard, and the position up to which it has been processed (digits or a sentinel).
 pub fn initialize(out: &mut Vec<u8>, shard_id: &str, sequence_number: &str, sub_sequence_number: u64) {
     out.extend_from_slice(br#"{"action":"initialize","shardId":"#);
@@ -138,25 +150,38 @@ pub fn process_records_begin(out: &mut Vec<u8>) {
     out.extend_from_slice(br#"{"action":"processRecords","records":["#);
 }
 
-/// One record of a `processRecords` line; `is_first`: nothing stands before it.
-pub fn record(out: &mut Vec<u8>, is_first: bool, record: &RecordLine<'_>) {
+/// One record of a `processRecords` line, and where its parts are now; `is_first`: nothing stands before it.
+pub fn record(out: &mut Vec<u8>, is_first: bool, record: &RecordLine<'_>) -> Places {
     if !is_first {
         out.push(b',');
     }
     out.extend_from_slice(br#"{"data":""#);
-    match record.data {
+    let data = part(out, |out| match record.data {
         Payload::Bytes(bytes) => base64_simd::STANDARD.encode_append(bytes, out),
         Payload::Base64(text) => out.extend_from_slice(text),
-    }
+    });
     out.extend_from_slice(br#"","partitionKey":""#);
-    between_quotes(out, record.partition_key);
+    let partition_key = part(out, |out| between_quotes(out, record.partition_key));
     out.extend_from_slice(br#"","sequenceNumber":""#);
-    between_quotes(out, record.sequence_number);
+    let sequence_number = part(out, |out| between_quotes(out, record.sequence_number));
     out.extend_from_slice(br#"","approximateArrivalTimestamp":"#);
     optional_signed(out, record.approximate_arrival_ms);
     out.extend_from_slice(br#","subSequenceNumber":"#);
     unsigned(out, record.sub_sequence_number);
     out.extend_from_slice(br#","action":"record"}"#);
+    Places {
+        data,
+        partition_key,
+        sequence_number,
+    }
+}
+
+/// Where it stands, what `write` has appended.
+#[inline(always)]
+fn part(out: &mut Vec<u8>, write: impl FnOnce(&mut Vec<u8>)) -> Range<usize> {
+    let start = out.len();
+    write(out);
+    start..out.len()
 }
 
 /// What a `processRecords` line ends with.

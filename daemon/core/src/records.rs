@@ -1,19 +1,20 @@
-//! Records on their way from the stream to the child, packed: the answer that they came in, and where in it each part
+//! Records on their way from the stream to the child, packed: the child's line, and where in it each part of a record
 //! lies.
 //!
 //! A record costs an entry of a list and no allocation. Its payload stays base64, as the service sends it and the child
-//! gets it; what must be decoded to be looked into, or came decoded, stands behind the answer.
+//! gets it: what an answer brings is written into the line at once, and copied no more. What must be decoded to be looked
+//! into, or came decoded, stands behind the line, and makes a line anew.
 
 pub mod answer;
 mod line;
 
 use std::fmt;
+use std::ops::Range;
 
-use bytes::Bytes;
-use multilangd_protocol::write::plain_bytes;
+use multilangd_protocol::write::{plain_bytes, process_records_begin, record};
 use multilangd_protocol::{Payload, RecordLine, Text};
 
-pub use self::line::BatchLine;
+pub use self::line::{BatchLine, LinePieces};
 
 use crate::ids::{Position, SequenceNumber};
 use crate::stream::StreamRecord;
@@ -21,9 +22,11 @@ use crate::stream::StreamRecord;
 /// Records in the order of the shard.
 #[derive(Clone, Default)]
 pub struct Records {
-    /// An answer as it came, or nothing.
-    answer: Bytes,
-    /// What is not in the answer as it must be: its places count from [`DECODED`] on.
+    /// What came in an answer, as the child gets it: the line but for its end.
+    written: Vec<u8>,
+    /// The entries are what is written, from the first to the last.
+    is_written: bool,
+    /// What is not written as it must be looked at: its places count from [`DECODED`] on.
     decoded: Vec<u8>,
     entries: Vec<Entry>,
     /// Of all payloads, decoded.
@@ -31,8 +34,11 @@ pub struct Records {
     suspects: usize,
 }
 
-/// Where [`Records::decoded`] begins: behind the longest answer, [`answer::ANSWER_BYTES_MAX`].
+/// Where [`Records::decoded`] begins: far behind what the longest answer, [`answer::ANSWER_BYTES_MAX`], makes a line of.
 const DECODED: usize = 1 << 31;
+
+/// Room for what a line ends with.
+const LINE_END_BYTES_MAX: usize = 64;
 
 /// Where a part of a record lies.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -52,6 +58,12 @@ impl Span {
 
     pub(crate) fn bytes(self) -> u32 {
         self.end - self.start
+    }
+}
+
+impl From<Range<usize>> for Span {
+    fn from(place: Range<usize>) -> Self {
+        Self::new(place.start, place.len())
     }
 }
 
@@ -131,11 +143,46 @@ impl Records {
         for entry in self.entries.drain(..done.count()) {
             self.data_bytes -= entry.data_bytes as usize;
             self.suspects -= usize::from(entry.is_suspect);
+            self.is_written = false;
         }
+    }
+
+    /// Adds a record of an answer, and writes it as the child gets it. `data_bytes`: of its payload, decoded;
+    /// `bytes_expected`: that all of them will take, written.
+    pub(crate) fn write(
+        &mut self,
+        line: &RecordLine<'_>,
+        data_bytes: u32,
+        is_suspect: bool,
+        bytes_expected: usize,
+    ) {
+        let is_first = self.entries.is_empty();
+        if is_first {
+            self.written.reserve(bytes_expected);
+            process_records_begin(&mut self.written);
+            self.is_written = true;
+        }
+        let places = record(&mut self.written, is_first, line);
+        let (partition_key, is_partition_key_plain) = match line.partition_key {
+            Text::Plain(_) => (places.partition_key.into(), true),
+            Text::Any(text) => (self.keep(text.as_bytes()), false),
+        };
+        self.add(Entry {
+            sequence_number: places.sequence_number.into(),
+            sub_sequence_number: 0,
+            partition_key,
+            is_partition_key_plain,
+            data: places.data.into(),
+            form: Form::Base64,
+            data_bytes,
+            approximate_arrival_ms: line.approximate_arrival_ms,
+            is_suspect,
+        });
     }
 
     /// Adds a copy of a record.
     pub fn push(&mut self, record: &StreamRecord) {
+        self.is_written = false;
         let data = self.keep(&record.data);
         let entry = Entry {
             sequence_number: self.keep(record.sequence_number.as_str().as_bytes()),
@@ -151,6 +198,20 @@ impl Records {
         self.add(entry);
     }
 
+    /// No more will be [written](Self::write): only the end of the line finds room.
+    pub(crate) fn written_all(&mut self) {
+        self.written.shrink_to(self.written.len() + LINE_END_BYTES_MAX);
+    }
+
+    /// The line but for its end, if it is these records. Otherwise themselves.
+    pub(crate) fn into_written(self) -> Result<Vec<u8>, Self> {
+        if self.is_written {
+            Ok(self.written)
+        } else {
+            Err(self)
+        }
+    }
+
     /// Whether one of them has to be looked into.
     pub(crate) fn has_suspects(&self) -> bool {
         self.suspects > 0
@@ -158,6 +219,7 @@ impl Records {
 
     /// Takes the entries out, to be put back with [`Self::add`]. What they point to stays.
     pub(crate) fn take_entries(&mut self) -> Vec<Entry> {
+        self.is_written = false;
         self.data_bytes = 0;
         self.suspects = 0;
         std::mem::take(&mut self.entries)
@@ -210,7 +272,7 @@ impl Records {
     fn bytes(&self, span: Span) -> &[u8] {
         let (start, end) = (span.start as usize, span.end as usize);
         match start.checked_sub(DECODED) {
-            None => &self.answer[start..end],
+            None => &self.written[start..end],
             Some(start) => &self.decoded[start..end - DECODED],
         }
     }
@@ -251,6 +313,8 @@ impl Eq for Records {}
 
 #[cfg(test)]
 mod tests {
+    use bytes::Bytes;
+
     use super::*;
 
     fn record(number: &str, data: &'static [u8]) -> StreamRecord {

@@ -29,13 +29,17 @@ fn main() -> ExitCode {
         }
         let mut batch = reading.finish().expect("a good answer");
         deaggregate(&mut batch.records, None, |_, _| {});
-        let mut line = BatchLine::new(batch.records, batch.millis_behind_latest);
         let mut bytes = 0;
-        let mut is_complete = false;
-        while !is_complete {
-            is_complete = line.write_piece(&mut piece, PART_BYTES);
-            bytes += black_box(&piece).len();
-            piece.clear();
+        match BatchLine::new(batch.records, batch.millis_behind_latest) {
+            BatchLine::Whole(line) => bytes += black_box(&line).len(),
+            BatchLine::Pieces(mut line) => {
+                let mut is_complete = false;
+                while !is_complete {
+                    is_complete = line.write_piece(&mut piece, PART_BYTES);
+                    bytes += black_box(&piece).len();
+                    piece.clear();
+                }
+            }
         }
         assert!(bytes > records * record_bytes, "the line holds the payload");
     }

@@ -6,8 +6,12 @@
 
 mod json;
 
+use std::borrow::Cow;
+
+use multilangd_protocol::{Payload, RecordLine, Text};
+
 use self::json::Reader;
-use super::{Entry, Form, Records, Span};
+use super::Records;
 use crate::ids::{HashRange, ShardId};
 use crate::stream::{Batch, ChildShard, ShardIterator};
 
@@ -32,14 +36,14 @@ pub(crate) fn read(text: &[u8]) -> Result<Batch, BadAnswer> {
 }
 
 /// An answer that is being received. What has come is read at once, while it is in the processor's cache: a full answer
-/// is larger than that.
+/// is larger than that. Of a record nothing is kept but what the child will get.
 #[derive(Debug, Default)]
 pub struct Reading {
-    text: Vec<u8>,
-    /// Up to where it has been read.
-    at: usize,
+    /// A value that has not come to its end, and what came with it.
+    begun: Vec<u8>,
     /// With less it is not tried to read on.
     enough: usize,
+    received: usize,
     place: Place,
     found: Found,
 }
@@ -62,6 +66,8 @@ enum Place {
 struct Found {
     seen: Seen,
     records: Records,
+    /// That the records will take, written.
+    bytes_expected: usize,
     next_iterator: Option<ShardIterator>,
     millis_behind_latest: Option<i64>,
     child_shards: Vec<ChildShard>,
@@ -70,42 +76,73 @@ struct Found {
 impl Reading {
     /// `bytes`: how long the answer is expected to be.
     pub fn with_capacity(bytes: usize) -> Self {
+        let found = Found {
+            bytes_expected: bytes + bytes / 4, // a record grows, a small one by so much
+            ..Found::default()
+        };
         Self {
-            text: Vec::with_capacity(bytes),
+            found,
             ..Self::default()
         }
     }
 
     /// The next part of the answer. An error in it is told at the end, or here if nothing more is to be kept.
-    pub fn push(&mut self, part: &[u8]) -> Result<(), BadAnswer> {
-        if self.text.len() + part.len() > ANSWER_BYTES_MAX {
+    pub fn push(&mut self, mut part: &[u8]) -> Result<(), BadAnswer> {
+        self.received += part.len();
+        if self.received > ANSWER_BYTES_MAX {
             return Err(BadAnswer {
                 what: "more than any answer has",
                 at: ANSWER_BYTES_MAX,
             });
         }
-        self.text.extend_from_slice(part);
-        // Whether it is cut off or wrong, the end will show. A long value is not begun again with each of its parts.
-        if self.text.len() >= self.enough && self.read_on().is_err() {
-            let begun = self.text.len() - self.at;
-            self.enough = self.text.len() + begun;
+        // Whether a value is cut off or wrong, the end will show.
+        while !self.begun.is_empty() {
+            let before = self.begun.len();
+            let more = part.len().min(self.enough - before);
+            self.begun.extend_from_slice(&part[..more]);
+            if self.begun.len() < self.enough {
+                return Ok(());
+            }
+            let mut begun = std::mem::take(&mut self.begun);
+            let (read, _) = self.read_on(&begun);
+            if read > before {
+                // What was begun has ended; what is behind it stands in the part.
+                part = &part[read - before..];
+                begun.clear();
+            } else {
+                part = &part[more..];
+                begun.drain(..read);
+            }
+            self.begun = begun;
+            self.enough = 2 * self.begun.len();
         }
+        let (read, _) = self.read_on(part);
+        self.begun.extend_from_slice(&part[read..]);
+        // A long value is not tried again with each of its parts.
+        self.enough = 2 * self.begun.len();
         Ok(())
     }
 
     /// All of it has come.
     pub fn finish(mut self) -> Result<Batch, BadAnswer> {
-        self.read_on()?;
-        let mut reader = Reader::new(&self.text, self.at);
-        reader.end()?;
+        let begun = std::mem::take(&mut self.begun);
+        let before = self.received - begun.len();
+        let (read, result) = self.read_on(&begun);
+        result
+            .and_then(|()| Reader::new(&begun, read).end())
+            .map_err(|bad| BadAnswer {
+                at: before + bad.at,
+                ..bad
+            })?;
         let Found {
             seen: _,
+            bytes_expected: _,
             mut records,
             next_iterator,
             millis_behind_latest,
             child_shards,
         } = self.found;
-        records.answer = self.text.into();
+        records.written_all();
         Ok(Batch {
             records,
             next_iterator,
@@ -114,25 +151,25 @@ impl Reading {
         })
     }
 
-    /// Steps as far as the text allows. Every step ends with a mark behind its value, so that a part of a value is none;
-    /// one that fails leaves nothing behind.
-    fn read_on(&mut self) -> Result<(), BadAnswer> {
+    /// Steps as far as the text allows, and says how far that is. Every step ends with a mark behind its value, so that a
+    /// part of a value is none; one that fails leaves nothing behind.
+    fn read_on(&mut self, text: &[u8]) -> (usize, Result<(), BadAnswer>) {
+        let mut at = 0;
         while self.place != Place::End {
-            let mut reader = Reader::new(&self.text, self.at);
-            let (seen, kept) = (self.found.seen, self.found.records.decoded.len());
+            let mut reader = Reader::new(text, at);
+            let seen = self.found.seen;
             match self.found.step(self.place, &mut reader) {
                 Ok(place) => {
-                    self.at = reader.at();
+                    at = reader.at();
                     self.place = place;
                 }
                 Err(bad) => {
                     self.found.seen = seen;
-                    self.found.records.decoded.truncate(kept);
-                    return Err(bad);
+                    return (at, Err(bad));
                 }
             }
         }
-        Ok(())
+        (at, Ok(()))
     }
 }
 
@@ -147,14 +184,14 @@ impl Found {
             Place::FirstKey | Place::Key => self.value(reader),
             Place::FirstRecord if reader.take(b']') => Ok(Place::BehindRecords),
             Place::FirstRecord | Place::Record => {
-                let entry = record(reader, &mut self.records)?;
+                let record = record(reader)?;
                 let next = if reader.take(b']') {
                     Place::BehindRecords
                 } else {
                     reader.expect(b',', "no comma between two values")?;
                     Place::Record
                 };
-                self.records.add(entry);
+                record.write(&mut self.records, self.bytes_expected);
                 Ok(next)
             }
             Place::BehindRecords => behind_value(reader),
@@ -202,11 +239,41 @@ fn behind_value(reader: &mut Reader<'_>) -> Result<Place, BadAnswer> {
     Ok(Place::Key)
 }
 
-/// A record, however it is written.
-fn record(reader: &mut Reader<'_>, records: &mut Records) -> Result<Entry, BadAnswer> {
-    if let Some(entry) = record_as_usual(reader) {
-        return Ok(entry);
+/// What an answer says of a record.
+struct Record<'a> {
+    sequence_number: &'a [u8],
+    partition_key: Key<'a>,
+    data: Data<'a>,
+    approximate_arrival_ms: Option<i64>,
+}
+
+impl Record<'_> {
+    #[inline(always)]
+    fn write(&self, records: &mut Records, bytes_expected: usize) {
+        let line = RecordLine {
+            data: Payload::Base64(&self.data.text),
+            partition_key: match &self.partition_key {
+                Key::Plain(text) => Text::Plain(text),
+                Key::Any(text) => Text::Any(text),
+            },
+            sequence_number: Text::Plain(self.sequence_number),
+            sub_sequence_number: 0,
+            approximate_arrival_ms: self.approximate_arrival_ms,
+        };
+        records.write(&line, self.data.bytes, self.data.is_suspect, bytes_expected);
     }
+}
+
+/// A record, however it is written.
+#[inline(always)]
+fn record<'a>(reader: &mut Reader<'a>) -> Result<Record<'a>, BadAnswer> {
+    match record_as_usual(reader) {
+        Some(record) => Ok(record),
+        None => record_of_any_form(reader),
+    }
+}
+
+fn record_of_any_form<'a>(reader: &mut Reader<'a>) -> Result<Record<'a>, BadAnswer> {
     let began = reader.at();
     let mut sequence_number = None;
     let mut partition_key = None;
@@ -226,11 +293,11 @@ fn record(reader: &mut Reader<'_>, records: &mut Records) -> Result<Entry, BadAn
             }
             b"Data" => {
                 seen.once(reader, 2)?;
-                data = payload(reader, records)?;
+                data = payload(reader)?;
             }
             b"PartitionKey" => {
                 seen.once(reader, 3)?;
-                partition_key = text(reader, records)?;
+                partition_key = text(reader)?;
             }
             _ => reader.skip(0)?,
         }
@@ -242,22 +309,23 @@ fn record(reader: &mut Reader<'_>, records: &mut Records) -> Result<Entry, BadAn
             at: began,
         });
     };
-    Ok(entry(
+    Ok(Record {
         sequence_number,
-        partition_key.unwrap_or_default(),
-        data.unwrap_or_default(),
+        partition_key: partition_key.unwrap_or(Key::Plain(b"")),
+        data: data.unwrap_or_default(),
         approximate_arrival_ms,
-    ))
+    })
 }
 
 /// A record as the service writes it: its keys in their order, no white space, nothing escaped. That is found out by a few
 /// comparisons. `None`, and nothing has happened: it is written otherwise, or bad.
-fn record_as_usual(reader: &mut Reader<'_>) -> Option<Entry> {
+#[inline(always)]
+fn record_as_usual<'a>(reader: &mut Reader<'a>) -> Option<Record<'a>> {
     let mut ahead = *reader;
     ahead.literal(br#"{"ApproximateArrivalTimestamp":"#)?;
-    let approximate_arrival_ms = ahead.scaled(3).ok()?;
+    let approximate_arrival_ms = ahead.usual_time()?;
     ahead.literal(br#","Data":"#)?;
-    let data = ahead.up_to_quote(|start, text| Data::new(Span::new(start, text.len()), text))?;
+    let data = ahead.up_to_quote(|text| Data::new(text.into())).ok()??;
     if ahead.literal(br#","PartitionKey":"#).is_none() {
         ahead.literal(br#","EncryptionType":"KMS","PartitionKey":"#)?;
     }
@@ -266,115 +334,86 @@ fn record_as_usual(reader: &mut Reader<'_>) -> Option<Entry> {
     let sequence_number = digits(&mut ahead).ok()??;
     ahead.literal(b"}")?;
     *reader = ahead;
-    let partition_key = Key {
-        span: partition_key.span(),
-        is_plain: true,
-    };
-    Some(entry(
+    Some(Record {
         sequence_number,
-        partition_key,
+        partition_key: Key::Plain(partition_key.text),
         data,
-        approximate_arrival_ms,
-    ))
+        approximate_arrival_ms: Some(approximate_arrival_ms),
+    })
 }
 
-fn entry(
-    sequence_number: Span,
-    partition_key: Key,
-    data: Data,
-    approximate_arrival_ms: Option<i64>,
-) -> Entry {
-    Entry {
-        sequence_number,
-        sub_sequence_number: 0,
-        partition_key: partition_key.span,
-        is_partition_key_plain: partition_key.is_plain,
-        data: data.span,
-        form: Form::Base64,
-        data_bytes: data.bytes,
-        approximate_arrival_ms,
-        is_suspect: data.is_suspect,
-    }
-}
-
-/// A sequence number, or null. Nobody escapes digits.
-fn digits(reader: &mut Reader<'_>) -> Result<Option<Span>, BadAnswer> {
+/// A sequence number, or null.
+#[inline(always)]
+fn digits<'a>(reader: &mut Reader<'a>) -> Result<Option<&'a [u8]>, BadAnswer> {
     let at = reader.at();
     if reader.null()? {
         return Ok(None);
     }
-    let digits = |start, text: &[u8]| {
-        let are_digits = !text.is_empty() && json::are_digits(text);
-        are_digits.then(|| Span::new(start, text.len()))
-    };
-    let digits = reader.up_to_quote(digits).ok_or(BadAnswer {
+    reader.digits_in_quotes().map(Some).ok_or(BadAnswer {
         what: "no sequence number",
         at,
-    });
-    digits.map(Some)
+    })
 }
 
-/// A text as it lies in the answer, or was put behind it.
-#[derive(Clone, Copy, Default)]
-struct Key {
-    span: Span,
+/// A partition key.
+enum Key<'a> {
     /// It is ASCII, and means itself in a JSON string.
-    is_plain: bool,
+    Plain(&'a [u8]),
+    /// What it means.
+    Any(String),
 }
 
-/// A string that stays where it is if it can, or null.
-fn text(reader: &mut Reader<'_>, records: &mut Records) -> Result<Option<Key>, BadAnswer> {
+/// A partition key, or null.
+fn text<'a>(reader: &mut Reader<'a>) -> Result<Option<Key<'a>>, BadAnswer> {
     let Some(quoted) = reader.quoted()? else {
         return Ok(None);
     };
-    let span = if quoted.is_plain {
-        quoted.span()
+    Ok(Some(if quoted.is_plain {
+        Key::Plain(quoted.text)
     } else {
-        records.keep(quoted.unescaped()?.as_bytes())
-    };
-    Ok(Some(Key {
-        span,
-        is_plain: quoted.is_plain,
+        Key::Any(quoted.unescaped()?)
     }))
 }
 
-/// A payload as it lies in the answer.
-#[derive(Clone, Copy, Default)]
-struct Data {
-    span: Span,
+/// A payload.
+#[derive(Default)]
+struct Data<'a> {
+    /// Checked to be base64.
+    text: Cow<'a, [u8]>,
+    /// Decoded.
     bytes: u32,
     is_suspect: bool,
 }
 
-impl Data {
+impl<'a> Data<'a> {
     /// `None`: this is no base64.
-    fn new(span: Span, text: &[u8]) -> Option<Self> {
-        base64_simd::STANDARD.check(text).ok()?;
+    #[inline(always)]
+    fn new(text: Cow<'a, [u8]>) -> Option<Self> {
+        base64_simd::STANDARD.check(&text).ok()?;
         let padding = text.iter().rev().take_while(|byte| **byte == b'=').count();
         Some(Self {
-            span,
             bytes: (text.len() / 4 * 3 - padding) as u32,
             // The magic in base64. Its last two bits share the sixth character with four of what follows.
-            is_suspect: matches!(text, [b'8', b'4', b'm', b'a', b'w', b'g'..=b'v', ..]),
+            is_suspect: matches!(*text, [b'8', b'4', b'm', b'a', b'w', b'g'..=b'v', ..]),
+            text,
         })
     }
 }
 
 /// A payload, or null.
-fn payload(reader: &mut Reader<'_>, records: &mut Records) -> Result<Option<Data>, BadAnswer> {
+fn payload<'a>(reader: &mut Reader<'a>) -> Result<Option<Data<'a>>, BadAnswer> {
     let at = reader.at();
     // Base64 has no quotes and no escapes: what is there is checked at once. Only where that fails it is looked at as a
     // string, in which a slash may be written `\/`.
-    let data = reader.up_to_quote(|start, text| Data::new(Span::new(start, text.len()), text));
+    let data = reader.up_to_quote(|text| Data::new(text.into()))?;
     if data.is_some() {
         return Ok(data);
     }
     let Some(quoted) = reader.quoted()? else {
         return Ok(None);
     };
-    let text = quoted.unescaped()?;
-    let data = Data::new(records.keep(text.as_bytes()), text.as_bytes());
-    data.map(Some).ok_or(BadAnswer {
+    let text = quoted.unescaped()?.into_bytes();
+    Data::new(text.into()).map(Some).ok_or(BadAnswer {
         what: "a payload that is no base64",
         at,
     })

@@ -1,12 +1,40 @@
-//! The line of a batch, made while it is written: as a whole it would not stay in the processor's cache.
+//! The line of a batch. What must still be made of it is made while it is written: as a whole it would not stay in the
+//! processor's cache.
 
 use multilangd_protocol::write::{process_records_begin, process_records_end, record};
 
 use super::Records;
 
-/// The `processRecords` line of a batch, piece by piece.
+/// The `processRecords` line of a batch.
 #[derive(Debug)]
-pub struct BatchLine {
+pub enum BatchLine {
+    /// It has been written already, as it came.
+    Whole(Vec<u8>),
+    /// It is still to be made.
+    Pieces(LinePieces),
+}
+
+impl BatchLine {
+    /// Nothing but what [`Records`] have already has been made.
+    pub fn new(records: Records, millis_behind_latest: Option<i64>) -> Self {
+        match records.into_written() {
+            Ok(mut line) => {
+                process_records_end(&mut line, millis_behind_latest);
+                Self::Whole(line)
+            }
+            Err(records) => Self::Pieces(LinePieces {
+                records,
+                millis_behind_latest,
+                done: 0,
+                is_begun: false,
+            }),
+        }
+    }
+}
+
+/// A line, piece by piece.
+#[derive(Debug)]
+pub struct LinePieces {
     records: Records,
     millis_behind_latest: Option<i64>,
     /// How many of the records are in the pieces so far.
@@ -14,17 +42,7 @@ pub struct BatchLine {
     is_begun: bool,
 }
 
-impl BatchLine {
-    /// Nothing of it has been made.
-    pub fn new(records: Records, millis_behind_latest: Option<i64>) -> Self {
-        Self {
-            records,
-            millis_behind_latest,
-            done: 0,
-            is_begun: false,
-        }
-    }
-
+impl LinePieces {
     /// Appends a record to `out`, and more until that has so many bytes. `true`: the line is complete.
     pub fn write_piece(&mut self, out: &mut Vec<u8>, bytes: usize) -> bool {
         if !self.is_begun {
@@ -68,7 +86,9 @@ mod tests {
             let mut whole = Vec::new();
             process_records(&mut whole, records(count).iter(), Some(7));
             for bytes in [0, 1, 200, 100_000] {
-                let mut line = BatchLine::new(records(count), Some(7));
+                let BatchLine::Pieces(mut line) = BatchLine::new(records(count), Some(7)) else {
+                    panic!("nothing has been written of records that came in no answer");
+                };
                 let (mut joined, mut pieces) = (Vec::new(), 0);
                 loop {
                     let mut piece = Vec::new();

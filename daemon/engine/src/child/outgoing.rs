@@ -1,8 +1,8 @@
 //! What is said to a child and not yet written: an action, then replies.
 //!
-//! Owns the order. The line of a batch is made piece by piece, as the child takes it.
+//! Owns the order. The line of a batch is written as it came, or made piece by piece, as the child takes it.
 
-use multilangd_core::records::BatchLine;
+use multilangd_core::records::{BatchLine, LinePieces};
 use multilangd_protocol::{CheckpointRequest, write};
 
 /// A piece of a batch's line: as much as a pipe holds. So it is still in the processor's cache when the kernel copies it.
@@ -14,21 +14,24 @@ const WRITTEN_BYTES_MAX: usize = 64 * 1024;
 
 #[derive(Default)]
 pub(super) struct Outgoing {
+    /// The action, where that is a line that was there already. Gone once it is written.
+    line: Vec<u8>,
     /// The action or a piece of it, then replies.
     buffer: Vec<u8>,
-    /// How much of the buffer has been written.
+    /// How much has been written of the line, or else of the buffer.
     written: usize,
     /// How much of the buffer is the action's.
     action: usize,
     /// What is still to be made of the action.
-    rest: Option<BatchLine>,
-    /// Replies that wait for the rest.
+    rest: Option<LinePieces>,
+    /// Replies that wait for the rest, or for the line.
     replies: Vec<u8>,
 }
 
 impl Outgoing {
     /// Nothing is left, of anything.
     pub(super) fn clear(&mut self) {
+        self.line = Vec::new();
         self.rest = None;
         self.written = 0;
         self.action = 0;
@@ -48,13 +51,18 @@ impl Outgoing {
     /// The action that is a batch, instead of everything before it.
     pub(super) fn say_batch(&mut self, line: BatchLine) {
         self.clear();
-        self.rest = Some(line);
-        self.make_more();
+        match line {
+            BatchLine::Whole(line) => self.line = line,
+            BatchLine::Pieces(pieces) => {
+                self.rest = Some(pieces);
+                self.make_more();
+            }
+        }
     }
 
     /// A reply, behind everything else.
     pub(super) fn reply(&mut self, request: &CheckpointRequest, error: Option<&str>) {
-        if self.rest.is_some() {
+        if self.rest.is_some() || !self.line.is_empty() {
             return write::checkpoint_reply(&mut self.replies, request, error);
         }
         // What is written makes room, or a child that checkpoints for ever within one action grows the buffer.
@@ -68,26 +76,38 @@ impl Outgoing {
 
     /// What is to be written next. Empty: everything is written.
     pub(super) fn unwritten(&self) -> &[u8] {
-        &self.buffer[self.written..]
+        let writing = if self.line.is_empty() {
+            &self.buffer
+        } else {
+            &self.line
+        };
+        &writing[self.written..]
     }
 
     /// So many bytes more have been written.
     pub(super) fn wrote(&mut self, bytes: usize) {
         self.written += bytes;
-        if self.written == self.buffer.len() {
-            self.make_more();
+        if self.line.is_empty() {
+            if self.written == self.buffer.len() {
+                self.make_more();
+            }
+        } else if self.written == self.line.len() {
+            self.line = Vec::new();
+            self.written = 0;
+            self.buffer.append(&mut self.replies);
         }
     }
 
     /// Bytes of replies that are not written.
     pub(super) fn replies_bytes(&self) -> usize {
-        self.replies.len() + self.buffer.len() - self.written.max(self.action)
+        let written = if self.line.is_empty() { self.written } else { 0 };
+        self.replies.len() + self.buffer.len() - written.max(self.action)
     }
 
     /// The memory that it takes.
     #[cfg(test)]
     pub(super) fn kept_bytes(&self) -> usize {
-        self.buffer.capacity() + self.replies.capacity()
+        self.line.capacity() + self.buffer.capacity() + self.replies.capacity()
     }
 
     fn make_more(&mut self) {
@@ -129,6 +149,13 @@ mod tests {
         (1..=count).map(record).collect()
     }
 
+    /// The line of the same records as an answer brings it.
+    fn whole_line() -> BatchLine {
+        let mut line = Vec::new();
+        write::process_records(&mut line, records(1000).iter(), Some(0));
+        BatchLine::Whole(line)
+    }
+
     /// Everything, as a pipe would take it that takes so much at a time; `meanwhile` is done after each write.
     fn written(outgoing: &mut Outgoing, bytes: usize, mut meanwhile: impl FnMut(&mut Outgoing)) -> String {
         let mut written = Vec::new();
@@ -156,9 +183,25 @@ mod tests {
     }
 
     #[test]
-    fn a_reply_in_the_middle_of_a_line_comes_behind_it() {
+    fn a_line_that_was_there_is_written_as_it_is_and_then_gone() {
         let mut outgoing = Outgoing::default();
-        outgoing.say_batch(BatchLine::new(records(1000), Some(0)));
+        outgoing.say_batch(whole_line());
+        let BatchLine::Whole(whole) = whole_line() else {
+            unreachable!("it is one");
+        };
+        assert!(written(&mut outgoing, 70_000, |_| {}).as_bytes() == whole);
+        assert!(outgoing.kept_bytes() <= BUFFER_KEPT_BYTES_MAX);
+    }
+
+    #[test]
+    fn a_reply_in_the_middle_of_a_line_comes_behind_it() {
+        a_reply_comes_behind(BatchLine::new(records(1000), Some(0)));
+        a_reply_comes_behind(whole_line());
+    }
+
+    fn a_reply_comes_behind(line: BatchLine) {
+        let mut outgoing = Outgoing::default();
+        outgoing.say_batch(line);
         let (mut writes, mut waiting) = (0, 0);
         let text = written(&mut outgoing, 10_000, |outgoing| {
             writes += 1;
@@ -180,14 +223,16 @@ mod tests {
 
     #[test]
     fn what_is_left_of_an_action_is_gone_with_the_next() {
-        let mut outgoing = Outgoing::default();
-        outgoing.say_batch(BatchLine::new(records(1000), Some(0)));
-        outgoing.reply(&REQUEST, None);
-        outgoing.say(write::lease_lost);
-        assert_eq!(written(&mut outgoing, 7, |_| {}), "{\"action\":\"leaseLost\"}\n");
-        outgoing.reply(&REQUEST, None);
-        assert_eq!(outgoing.replies_bytes(), REPLY.len() + 1);
-        assert_eq!(written(&mut outgoing, 7, |_| {}).trim_end(), REPLY);
+        for line in [BatchLine::new(records(1000), Some(0)), whole_line()] {
+            let mut outgoing = Outgoing::default();
+            outgoing.say_batch(line);
+            outgoing.reply(&REQUEST, None);
+            outgoing.say(write::lease_lost);
+            assert_eq!(written(&mut outgoing, 7, |_| {}), "{\"action\":\"leaseLost\"}\n");
+            outgoing.reply(&REQUEST, None);
+            assert_eq!(outgoing.replies_bytes(), REPLY.len() + 1);
+            assert_eq!(written(&mut outgoing, 7, |_| {}).trim_end(), REPLY);
+        }
     }
 
     #[test]

@@ -3,10 +3,12 @@
 
 use multilangd_protocol::write::plain_bytes;
 
-use super::{BadAnswer, Span};
+use super::BadAnswer;
 
 /// Values inside values, in what is skipped.
 const LEVELS_MAX: u32 = 64;
+
+const CUT_OFF: &str = "the answer is cut off";
 
 /// A place in JSON text.
 #[derive(Clone, Copy)]
@@ -23,17 +25,13 @@ type OfItem<'a, 'v> = dyn FnMut(&mut Reader<'a>) -> Result<(), BadAnswer> + 'v;
 #[derive(Clone, Copy)]
 pub(super) struct Quoted<'a> {
     pub(super) text: &'a [u8],
-    /// Where it begins.
-    pub(super) start: usize,
+    /// Where it begins, for errors.
+    start: usize,
     /// It is ASCII, and means itself.
     pub(super) is_plain: bool,
 }
 
 impl Quoted<'_> {
-    pub(super) fn span(&self) -> Span {
-        Span::new(self.start, self.text.len())
-    }
-
     /// What it means.
     pub(super) fn unescaped(&self) -> Result<String, BadAnswer> {
         let bad = |what| BadAnswer { what, at: self.start };
@@ -140,16 +138,42 @@ impl<'a> Reader<'a> {
         self.quoted()?.map(|quoted| quoted.unescaped()).transpose()
     }
 
-    /// A string that `take` likes, given where it begins and all up to the next quote. Otherwise nothing has happened.
-    pub(super) fn up_to_quote<T>(&mut self, take: impl FnOnce(usize, &[u8]) -> Option<T>) -> Option<T> {
+    /// A string that `take` likes, given all up to the next quote. Otherwise nothing has happened. Without a quote nothing
+    /// has to be looked at twice: the answer is cut off.
+    #[inline(always)]
+    pub(super) fn up_to_quote<T>(
+        &mut self,
+        take: impl FnOnce(&'a [u8]) -> Option<T>,
+    ) -> Result<Option<T>, BadAnswer> {
+        if self.peek() != b'"' {
+            return Ok(None);
+        }
+        let start = self.at + 1;
+        let Some(length) = memchr::memchr(b'"', &self.text[start..]) else {
+            self.at = self.text.len();
+            return self.bad(CUT_OFF);
+        };
+        let taken = take(&self.text[start..start + length]);
+        if taken.is_some() {
+            self.at = start + length + 1;
+        }
+        Ok(taken)
+    }
+
+    /// A string of digits, and not none. Nobody escapes them.
+    #[inline(always)]
+    pub(super) fn digits_in_quotes(&mut self) -> Option<&'a [u8]> {
         if self.peek() != b'"' {
             return None;
         }
         let start = self.at + 1;
-        let length = memchr::memchr(b'"', &self.text[start..])?;
-        let taken = take(start, &self.text[start..start + length])?;
-        self.at = start + length + 1;
-        Some(taken)
+        let behind = &self.text[start..];
+        let digits = leading_digits(behind);
+        if digits == 0 || behind.get(digits) != Some(&b'"') {
+            return None;
+        }
+        self.at = start + digits + 1;
+        Some(&behind[..digits])
     }
 
     /// A number times 10^`power`, to the nearest integer, or null.
@@ -163,6 +187,29 @@ impl<'a> Reader<'a> {
             what: "a number out of range",
             at,
         })
+    }
+
+    /// Seconds as the service writes them, `1.441215410867E9`, in milliseconds. `None`, and nothing has happened: they are
+    /// written otherwise, or finer, or too near the end of the text.
+    #[inline(always)]
+    pub(super) fn usual_time(&mut self) -> Option<i64> {
+        let behind = self.text.get(self.at..)?;
+        let [units @ b'0'..=b'9', b'.', fraction @ ..] = behind else {
+            return None;
+        };
+        let (first, count) = first_digits(*fraction.first_chunk()?);
+        let (second, more) = match count {
+            8 => first_digits(*fraction[8..].first_chunk()?),
+            _ => (0, 0),
+        };
+        let digits = count + more;
+        if digits == 0 || digits > 12 || !fraction[digits..].starts_with(b"E9") {
+            return None;
+        }
+        let units = u64::from(units - b'0') * POWERS_OF_TEN[12];
+        let fraction = (first * POWERS_OF_TEN[more] + second) * POWERS_OF_TEN[12 - digits];
+        self.at += 2 + digits + 2;
+        i64::try_from(units + fraction).ok()
     }
 
     /// Any value, of no interest; `level` others around it.
@@ -242,7 +289,7 @@ impl<'a> Reader<'a> {
                 Some(b'\\') => self.at += 2,
                 Some(0x80..) => self.at += 1,
                 Some(_) => return self.bad("a control character in a string"),
-                None => return self.bad("the answer is cut off"),
+                None => return self.bad(CUT_OFF),
             }
             is_plain = false;
         }
@@ -307,16 +354,20 @@ impl<'a> Reader<'a> {
     }
 
     /// How many there were.
+    #[inline(always)]
     fn digits(&mut self, number: &mut Number) -> i32 {
         let began = self.at;
-        // Eight at once, as long as it is certain that they fit.
+        // Up to eight at once, as long as it is certain that they fit.
         while number.digits < FITS_EIGHT_MORE
             && !number.is_full
             && let Some(next) = self.text.get(self.at..).and_then(<[u8]>::first_chunk)
-            && let Some(eight) = eight_digits(*next)
         {
-            number.digits = number.digits * 100_000_000 + eight;
-            self.at += 8;
+            let (some, count) = first_digits(*next);
+            number.digits = number.digits * POWERS_OF_TEN[count] + some;
+            self.at += count;
+            if count < 8 {
+                return i32::try_from(self.at - began).unwrap_or(i32::MAX);
+            }
         }
         while let Some(digit) = self.next_digit() {
             if number.digits < FITS_ONE_MORE && !number.is_full {
@@ -334,28 +385,54 @@ impl<'a> Reader<'a> {
 const FITS_ONE_MORE: u64 = 10_u64.pow(18);
 const FITS_EIGHT_MORE: u64 = 10_u64.pow(11);
 
-/// The number that eight digits make. `None`: not all are digits.
-#[inline(always)]
-fn eight_digits(text: [u8; 8]) -> Option<u64> {
-    let word = u64::from_le_bytes(text);
-    if no_digits(word) != 0 {
-        return None;
+/// All powers of ten that there are in 64 bits.
+const POWERS_OF_TEN: [u64; 20] = {
+    let mut powers = [1; 20];
+    let mut power = 1;
+    while power < powers.len() {
+        powers[power] = 10 * powers[power - 1];
+        power += 1;
     }
+    powers
+};
+
+/// The number that the digits make with which eight bytes begin, and how many they are.
+#[inline(always)]
+fn first_digits(text: [u8; 8]) -> (u64, usize) {
+    let word = u64::from_le_bytes(text);
+    let count = digits_before(no_digits(word));
+    if count == 0 {
+        return (0, 0);
+    }
+    // Behind zeros instead of before what is none of them.
+    let word = word << (64 - 8 * count);
     // Neighbours are put together: to pairs, to fours, to eight.
     let ones = word & 0x0F0F_0F0F_0F0F_0F0F;
     let pairs = (ones.wrapping_mul((10 << 8) | 1) >> 8) & 0x00FF_00FF_00FF_00FF;
     let fours = (pairs.wrapping_mul((100 << 16) | 1) >> 16) & 0x0000_FFFF_0000_FFFF;
-    Some(fours.wrapping_mul((10_000 << 32) | 1) >> 32)
+    (fours.wrapping_mul((10_000 << 32) | 1) >> 32, count)
 }
 
-/// Whether all bytes are decimal digits. Looks at eight at a time.
-pub(super) fn are_digits(text: &[u8]) -> bool {
+/// How many bytes, from the beginning, are decimal digits. Looks at eight at a time.
+pub(super) fn leading_digits(text: &[u8]) -> usize {
     let (words, rest) = text.as_chunks::<8>();
-    let is_word = |word: &[u8; 8]| no_digits(u64::from_le_bytes(*word)) == 0;
-    words.iter().all(is_word) && rest.iter().all(u8::is_ascii_digit)
+    for (index, word) in words.iter().enumerate() {
+        let others = no_digits(u64::from_le_bytes(*word));
+        if others != 0 {
+            return 8 * index + digits_before(others);
+        }
+    }
+    let digits = rest.iter().take_while(|byte| byte.is_ascii_digit());
+    8 * words.len() + digits.count()
 }
 
-/// Not 0 if one of the eight bytes is no decimal digit.
+/// How many of eight bytes come before the first that [is no digit](no_digits).
+#[inline(always)]
+fn digits_before(others: u64) -> usize {
+    (others.trailing_zeros() / 8) as usize
+}
+
+/// Not 0 if one of the eight bytes is no decimal digit; the lowest byte that is not 0 is the first such.
 #[inline(always)]
 fn no_digits(word: u64) -> u64 {
     const HIGH_HALVES: u64 = 0xF0F0_F0F0_F0F0_F0F0;
@@ -382,7 +459,7 @@ impl Number {
             return Some(0);
         }
         let power = self.power.saturating_add(power);
-        let scale = 10_u64.checked_pow(power.unsigned_abs());
+        let scale = POWERS_OF_TEN.get(power.unsigned_abs() as usize).copied();
         let digits = match (power >= 0, scale) {
             (true, scale) => self.digits.checked_mul(scale?)?,
             (false, Some(scale)) => self.digits / scale + u64::from(self.digits % scale >= scale / 2),

@@ -2,7 +2,10 @@ use multilangd_protocol::{Payload, RecordLine, Text};
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
+use multilangd_protocol::write::process_records;
+
 use super::*;
+use crate::records::BatchLine;
 use crate::stream::StreamRecord;
 
 const ANSWER: &str = r#"{"MillisBehindLatest":5000,"NextShardIterator":"AAA=","Records":[
@@ -67,6 +70,45 @@ fn a_payload_stays_the_base64_that_it_is() {
     let batch = read(ANSWER).unwrap();
     let line = batch.records.iter().next().unwrap();
     assert!(matches!(line.data, Payload::Base64(b"aGVsbG8=")));
+}
+
+/// The line that has been written while the records came.
+fn written(records: &Records) -> Option<Vec<u8>> {
+    match BatchLine::new(records.clone(), Some(7)) {
+        BatchLine::Whole(line) => Some(line),
+        BatchLine::Pieces(_) => None,
+    }
+}
+
+/// The line that is made of them.
+fn made(records: &Records) -> Vec<u8> {
+    let mut line = Vec::new();
+    process_records(&mut line, records.iter(), Some(7));
+    line
+}
+
+#[test]
+fn the_line_is_written_with_the_records_that_it_is_made_of() {
+    let mut records = read(ANSWER).unwrap().records;
+    let line = written(&records).unwrap();
+    assert_eq!(String::from_utf8(line.clone()), String::from_utf8(made(&records)));
+    assert!(
+        line.starts_with(br#"{"action":"processRecords","records":[{"data":"aGVsbG8=","partitionKey":"k-1""#)
+    );
+
+    // What differs from what came is made anew.
+    let second = records.last_position().unwrap();
+    records.drop_first_while(|position| *position < second);
+    assert_eq!((records.len(), written(&records)), (1, None));
+    let mut records = read(ANSWER).unwrap().records;
+    records.push(&only_record(r#""Data":"aGk=""#));
+    assert_eq!((records.len(), written(&records)), (3, None));
+    let mut records = read(ANSWER).unwrap().records;
+    for entry in records.take_entries().into_iter().rev() {
+        records.add(entry);
+    }
+    assert_eq!(written(&records), None);
+    assert!(made(&records).starts_with(br#"{"action":"processRecords","records":[{"data":"","#));
 }
 
 #[test]
@@ -395,6 +437,9 @@ proptest! {
         let in_parts = read_in_parts(answer.as_bytes(), bytes);
         prop_assert_eq!(in_parts.as_ref(), Ok(&batch));
         prop_assert_eq!(&batch, &expected(answer.as_bytes()).unwrap());
+        let line = written(&batch.records);
+        prop_assert_eq!(line.is_some(), !batch.records.is_empty());
+        prop_assert!(line.is_none_or(|line| line == made(&batch.records)));
         let sizes: usize = batch.records.data_sizes().map(|size| size as usize).sum();
         prop_assert_eq!(batch.records.data_bytes(), sizes);
         prop_assert_eq!(sizes, batch.records.iter().map(|line| line.data.decoded().len()).sum::<usize>());
