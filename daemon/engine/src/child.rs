@@ -6,6 +6,7 @@
 
 mod error;
 mod groups;
+mod input;
 mod launch;
 mod outgoing;
 mod output;
@@ -14,12 +15,13 @@ mod session;
 
 pub use error::{ChildError, Departure};
 pub use groups::kill_all;
+pub use input::ChildInput;
 pub use process::ChildCommand;
 pub use session::{ChildEnd, ChildSession, Ending, SessionSettings};
 
 use async_trait::async_trait;
 use multilangd_core::ids::{Position, ShardId};
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::io::AsyncRead;
 
 /// Starts children. Implemented over real processes, and in memory in simulations.
 #[async_trait]
@@ -31,7 +33,7 @@ pub trait Spawn: Send + Sync + 'static {
 /// A child that has just been started: its pipes and its process.
 pub struct Spawned {
     /// The child's standard input.
-    pub stdin: Box<dyn AsyncWrite + Send + Unpin>,
+    pub stdin: Box<dyn ChildInput>,
     /// The child's standard output.
     pub stdout: Box<dyn AsyncRead + Send + Unpin>,
     /// The child's standard error.

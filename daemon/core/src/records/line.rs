@@ -30,6 +30,14 @@ impl BatchLine {
             }),
         }
     }
+
+    /// About how long it is.
+    pub fn bytes_expected(&self) -> usize {
+        match self {
+            Self::Whole(line) => line.len(),
+            Self::Pieces(pieces) => pieces.records.data_bytes() / 3 * 4,
+        }
+    }
 }
 
 /// A line, piece by piece.

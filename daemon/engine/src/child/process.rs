@@ -18,6 +18,7 @@ use tokio::process::{ChildStderr, ChildStdin, ChildStdout};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, oneshot};
 
+use super::input::InputPipe;
 use super::launch::{Launched, launch};
 use super::{Process, Spawn, Spawned, groups};
 
@@ -129,7 +130,7 @@ impl Spawn for ChildCommand {
         spawner()?.send(request).await.map_err(|_| gone())?;
         let started = answer.await.map_err(|_| gone())??;
         Ok(Spawned {
-            stdin: Box::new(ChildStdin::from_std(started.stdin)?),
+            stdin: Box::new(InputPipe::new(ChildStdin::from_std(started.stdin)?)),
             stdout: Box::new(ChildStdout::from_std(started.stdout)?),
             stderr: Box::new(ChildStderr::from_std(started.stderr)?),
             process: Box::new(started.process),

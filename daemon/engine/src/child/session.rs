@@ -11,7 +11,7 @@ use multilangd_core::child::{Action, Conversation, Gone, Heard};
 use multilangd_core::ids::{Position, ShardId};
 use multilangd_core::records::{BatchLine, Records};
 use multilangd_protocol::{CheckpointRequest, FromChild, lines, write};
-use tokio::io::{AsyncWrite, AsyncWriteExt};
+use tokio::io::AsyncWriteExt;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep_until, timeout};
@@ -21,7 +21,7 @@ use tracing::{Level, debug, info, warn};
 use super::error::{ChildError, Departure};
 use super::outgoing::Outgoing;
 use super::output::{LastWords, MESSAGES_MAX, Queued, log_stderr, read_messages};
-use super::{CheckpointError, Checkpointer, Process, Spawn};
+use super::{CheckpointError, Checkpointer, ChildInput, Process, Spawn};
 
 /// Replies that wait to be read by the child; with more under way nothing more is heard from it. Java stops at one.
 const REPLIES_BYTES_MAX: usize = 64 * 1024;
@@ -92,7 +92,7 @@ pub struct ChildSession {
     process: Box<dyn Process>,
     exit_code: Option<i32>,
     /// `None` once it is closed, by either side.
-    stdin: Option<Box<dyn AsyncWrite + Send + Unpin>>,
+    stdin: Option<Box<dyn ChildInput>>,
     out: Outgoing,
     messages: mpsc::Receiver<Queued>,
     /// Requests that came while nothing was owed. No more than the queue holds: they are taken out of it.
@@ -191,6 +191,9 @@ impl ChildSession {
             checkpoints.delivered(&last);
         }
         let line = BatchLine::new(records, millis_behind_latest);
+        if let Some(stdin) = &mut self.stdin {
+            stdin.announce(line.bytes_expected());
+        }
         self.ask(Action::ProcessRecords, Some((checkpoints, store)), |out| {
             out.say_batch(line);
         })
@@ -580,10 +583,7 @@ fn shown(request: &CheckpointRequest) -> String {
 }
 
 /// Writes what fits. Cancel-safe: nothing is written if it does not return.
-async fn write_some(
-    stdin: Option<&mut Box<dyn AsyncWrite + Send + Unpin>>,
-    bytes: &[u8],
-) -> std::io::Result<usize> {
+async fn write_some(stdin: Option<&mut Box<dyn ChildInput>>, bytes: &[u8]) -> std::io::Result<usize> {
     match stdin {
         Some(stdin) => match stdin.write(bytes).await? {
             0 => Err(std::io::ErrorKind::WriteZero.into()),
