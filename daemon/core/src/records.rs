@@ -37,9 +37,6 @@ pub struct Records {
 /// Where [`Records::decoded`] begins: far behind what the longest answer, [`answer::ANSWER_BYTES_MAX`], makes a line of.
 const DECODED: usize = 1 << 31;
 
-/// Room for what a line ends with.
-const LINE_END_BYTES_MAX: usize = 64;
-
 /// Where a part of a record lies.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Span {
@@ -196,11 +193,6 @@ impl Records {
             is_suspect: record.data.starts_with(&AGGREGATE_MAGIC),
         };
         self.add(entry);
-    }
-
-    /// No more will be [written](Self::write): only the end of the line finds room.
-    pub(crate) fn written_all(&mut self) {
-        self.written.shrink_to(self.written.len() + LINE_END_BYTES_MAX);
     }
 
     /// The line but for its end, if it is these records. Otherwise themselves.

@@ -77,7 +77,9 @@ impl Reading {
     /// `bytes`: how long the answer is expected to be.
     pub fn with_capacity(bytes: usize) -> Self {
         let found = Found {
-            bytes_expected: bytes + bytes / 4, // a record grows, a small one by so much
+            // A record grows, a small one by so much. What is not used stays as it is: blocks of one size fit into the
+            // holes that others have left.
+            bytes_expected: bytes + bytes / 4,
             ..Found::default()
         };
         Self {
@@ -137,12 +139,11 @@ impl Reading {
         let Found {
             seen: _,
             bytes_expected: _,
-            mut records,
+            records,
             next_iterator,
             millis_behind_latest,
             child_shards,
         } = self.found;
-        records.written_all();
         Ok(Batch {
             records,
             next_iterator,
