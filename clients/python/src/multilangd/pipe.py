@@ -13,6 +13,10 @@ from .errors import DaemonGone, ProtocolError
 #: As much as a pipe can hold on Linux by default. Doubled until the longest line fits (a batch of 10 MB needs 16 MiB).
 _BUFFER_BYTES = 64 * 1024
 
+# json.dumps and json.loads would make and ask these anew for every message.
+_encode = json.JSONEncoder(separators=(",", ":")).encode
+_decode = json.JSONDecoder().raw_decode
+
 
 class Pipe:
     """Messages from and to the daemon."""
@@ -44,13 +48,14 @@ class Pipe:
             line = self._requests.next()
             if line is None:
                 return None
-            if line and not line.isspace():
+            line = line.strip()
+            if line:
                 return _message(line)
 
     def send(self, message: Dict[str, Any]) -> None:
         """Writes one message. Raises `DaemonGone` if nobody reads it."""
         # The line feed in front ends whatever was printed before the pipe was taken; empty lines are ignored.
-        line = f"\n{json.dumps(message, separators=(',', ':'))}\n".encode("ascii")
+        line = f"\n{_encode(message)}\n".encode("ascii")
         try:
             while line:
                 line = line[os.write(self._answers_fd, line) :]
@@ -72,6 +77,7 @@ class _Lines:
     def __init__(self, fd: int) -> None:
         self._file = FileIO(fd, "rb")
         self._buffer = bytearray(_BUFFER_BYTES)
+        self._view = memoryview(self._buffer)  # slices of it copy nothing
         self._start = self._end = 0  # what has been read and not yet returned
 
     def next(self) -> Optional[str]:
@@ -80,13 +86,11 @@ class _Lines:
         while (at := self._buffer.find(b"\n", searched, self._end)) < 0:
             self._make_room()
             searched = self._end
-            with memoryview(self._buffer) as view, view[self._end :] as room:
-                count = self._file.readinto(room)
+            count = self._file.readinto(self._view[self._end :])
             if not count:
                 return None
             self._end += count
-        with memoryview(self._buffer) as view, view[self._start : at] as line:
-            text = str(line, "utf-8", "replace")
+        text = str(self._view[self._start : at], "utf-8", "replace")
         self._start = at + 1
         return text
 
@@ -99,14 +103,18 @@ class _Lines:
             self._buffer[: len(contents)] = contents
             self._start, self._end = 0, len(contents)
         if self._end == len(self._buffer):
+            self._view.release()  # what is looked at cannot grow
             self._buffer.extend(bytes(len(self._buffer)))
+            self._view = memoryview(self._buffer)
 
 
 def _message(text: str) -> Dict[str, Any]:
     try:
-        message = json.loads(text)
+        message, end = _decode(text)
     except ValueError as error:
         raise ProtocolError(f"the daemon sent a line that is not JSON ({error}): {text[:200]!r}") from None
+    if end < len(text):
+        raise ProtocolError(f"the daemon sent a line with something behind its JSON: {text[:200]!r}")
     if not isinstance(message, dict):
         raise ProtocolError(f"the daemon sent a line that is not a JSON object: {text[:200]!r}")
     return message
