@@ -23,7 +23,7 @@ static WIDE_PIPES: Semaphore = Semaphore::const_new(16);
 
 /// A child's standard input.
 pub trait ChildInput: AsyncWrite + Send + Unpin {
-    /// A batch of about so many bytes is what is written next, and everything before has been read.
+    /// A batch of about so many bytes is what is written next.
     fn announce(&mut self, bytes: usize);
 }
 

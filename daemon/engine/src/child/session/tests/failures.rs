@@ -124,11 +124,7 @@ async fn a_child_that_agreed_to_stop_may_leave() {
 #[tokio::test]
 async fn a_right_status_counts_even_if_the_rest_of_the_batch_is_never_read() {
     let mut tenure = Tenure::python(r#"sys.stdin.read(10); answer("processRecords"); os._exit(0)"#).await;
-    let large = StreamRecord {
-        data: Bytes::from(vec![7; 1_000_000]),
-        ..record("1")
-    };
-    tenure.process(&[large]).await.unwrap();
+    tenure.process(&[large()]).await.unwrap();
 }
 
 #[tokio::test]
@@ -142,11 +138,26 @@ async fn a_right_status_counts_even_if_a_grandchild_keeps_the_input_open_unread(
         "#,
     )
     .await;
-    let large = StreamRecord {
+    timeout(SOON, tenure.process(&[large()])).await.unwrap().unwrap();
+}
+
+/// A record that no pipe holds.
+fn large() -> StreamRecord {
+    StreamRecord {
         data: Bytes::from(vec![7; 1_000_000]),
         ..record("1")
-    };
-    timeout(SOON, tenure.process(&[large])).await.unwrap().unwrap();
+    }
+}
+
+fn assert_closed_input(error: &ChildError) {
+    let is_it = matches!(
+        error,
+        ChildError::Left {
+            how: Departure::ClosedInput,
+            ..
+        }
+    );
+    assert!(is_it, "{error}");
 }
 
 #[tokio::test]
@@ -156,25 +167,12 @@ async fn a_child_that_has_closed_its_input_is_not_asked_again() {
         time.sleep(60)
         "#;
     let mut tenure = Tenure::python(script).await;
-    let large = StreamRecord {
-        data: Bytes::from(vec![7; 1_000_000]),
-        ..record("1")
-    };
-    tenure.process(&[large]).await.unwrap();
+    tenure.process(&[large()]).await.unwrap();
     let error = timeout(SOON, tenure.process(&[record("2")]))
         .await
         .unwrap()
         .unwrap_err();
-    assert!(
-        matches!(
-            error,
-            ChildError::Left {
-                how: Departure::ClosedInput,
-                ..
-            }
-        ),
-        "{error}"
-    );
+    assert_closed_input(&error);
 }
 
 #[tokio::test]
@@ -184,24 +182,11 @@ async fn a_child_that_closes_its_input_and_does_not_answer_is_given_up() {
         ..SessionSettings::default()
     };
     let mut tenure = Tenure::python_with("os.close(0); time.sleep(60)", settings).await;
-    let large = StreamRecord {
-        data: Bytes::from(vec![7; 1_000_000]),
-        ..record("1")
-    };
-    let error = timeout(SOON, tenure.process(&[large]))
+    let error = timeout(SOON, tenure.process(&[large()]))
         .await
         .unwrap()
         .unwrap_err();
-    assert!(
-        matches!(
-            error,
-            ChildError::Left {
-                how: Departure::ClosedInput,
-                ..
-            }
-        ),
-        "{error}"
-    );
+    assert_closed_input(&error);
 }
 
 #[tokio::test]
