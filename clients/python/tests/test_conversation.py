@@ -103,6 +103,7 @@ class Conversation(unittest.TestCase):
             ("{}", "the daemon asked for None, which this client does not know"),
             ("hello", "the daemon sent a line that is not JSON"),
             ("[1]", "the daemon sent a line that is not a JSON object: '[1]'"),
+            ("{} {}", "the daemon sent a line with something behind its JSON: '{} {}'"),
             ('{"action":"processRecords"}', "the daemon's processRecords has no 'records'"),
             ('{"action":"checkpoint","error":null}', "the daemon asked for 'checkpoint'"),
         ]:
