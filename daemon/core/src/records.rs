@@ -144,20 +144,20 @@ impl Records {
         }
     }
 
-    /// Adds a record of an answer, and writes it as the child gets it. `data_bytes`: of its payload, decoded;
-    /// `bytes_expected`: that all of them will take, written.
-    pub(crate) fn write(
-        &mut self,
-        line: &RecordLine<'_>,
-        data_bytes: u32,
-        is_suspect: bool,
-        bytes_expected: usize,
-    ) {
-        let is_first = self.entries.is_empty();
+    /// None yet, and room for those that take so many bytes when they are [written](Self::write).
+    pub(crate) fn with_capacity(bytes: usize) -> Self {
+        Self {
+            written: Vec::with_capacity(bytes),
+            ..Self::default()
+        }
+    }
+
+    /// Adds a record of an answer, and writes it as the child gets it. `data_bytes`: of its payload, decoded.
+    pub(crate) fn write(&mut self, line: &RecordLine<'_>, data_bytes: u32, is_suspect: bool) {
+        let is_first = self.written.is_empty();
         if is_first {
-            self.written.reserve(bytes_expected);
             process_records_begin(&mut self.written);
-            self.is_written = true;
+            self.is_written = self.entries.is_empty();
         }
         let places = record(&mut self.written, is_first, line);
         let (partition_key, is_partition_key_plain) = match line.partition_key {

@@ -66,8 +66,6 @@ enum Place {
 struct Found {
     seen: Seen,
     records: Records,
-    /// That the records will take, written.
-    bytes_expected: usize,
     next_iterator: Option<ShardIterator>,
     millis_behind_latest: Option<i64>,
     child_shards: Vec<ChildShard>,
@@ -79,7 +77,7 @@ impl Reading {
         let found = Found {
             // A record grows, a small one by so much. What is not used stays as it is: blocks of one size fit into the
             // holes that others have left.
-            bytes_expected: bytes + bytes / 4,
+            records: Records::with_capacity(bytes + bytes / 4),
             ..Found::default()
         };
         Self {
@@ -138,7 +136,6 @@ impl Reading {
             })?;
         let Found {
             seen: _,
-            bytes_expected: _,
             records,
             next_iterator,
             millis_behind_latest,
@@ -192,7 +189,7 @@ impl Found {
                     reader.expect(b',', "no comma between two values")?;
                     Place::Record
                 };
-                record.write(&mut self.records, self.bytes_expected);
+                record.write(&mut self.records);
                 Ok(next)
             }
             Place::BehindRecords => behind_value(reader),
@@ -250,7 +247,7 @@ struct Record<'a> {
 
 impl Record<'_> {
     #[inline(always)]
-    fn write(&self, records: &mut Records, bytes_expected: usize) {
+    fn write(&self, records: &mut Records) {
         let line = RecordLine {
             data: Payload::Base64(&self.data.text),
             partition_key: match &self.partition_key {
@@ -261,7 +258,7 @@ impl Record<'_> {
             sub_sequence_number: 0,
             approximate_arrival_ms: self.approximate_arrival_ms,
         };
-        records.write(&line, self.data.bytes, self.data.is_suspect, bytes_expected);
+        records.write(&line, self.data.bytes, self.data.is_suspect);
     }
 }
 
@@ -289,8 +286,7 @@ fn record_of_any_form<'a>(reader: &mut Reader<'a>) -> Result<Record<'a>, BadAnsw
             }
             b"ApproximateArrivalTimestamp" => {
                 seen.once(reader, 1)?;
-                // In seconds.
-                approximate_arrival_ms = reader.scaled(3)?;
+                approximate_arrival_ms = reader.time()?;
             }
             b"Data" => {
                 seen.once(reader, 2)?;
@@ -324,7 +320,7 @@ fn record_of_any_form<'a>(reader: &mut Reader<'a>) -> Result<Record<'a>, BadAnsw
 fn record_as_usual<'a>(reader: &mut Reader<'a>) -> Option<Record<'a>> {
     let mut ahead = *reader;
     ahead.literal(br#"{"ApproximateArrivalTimestamp":"#)?;
-    let approximate_arrival_ms = ahead.usual_time()?;
+    let approximate_arrival_ms = ahead.time().ok()?;
     ahead.literal(br#","Data":"#)?;
     let data = ahead.up_to_quote(|text| Data::new(text.into())).ok()??;
     if ahead.literal(br#","PartitionKey":"#).is_none() {
@@ -339,7 +335,7 @@ fn record_as_usual<'a>(reader: &mut Reader<'a>) -> Option<Record<'a>> {
         sequence_number,
         partition_key: Key::Plain(partition_key.text),
         data,
-        approximate_arrival_ms: Some(approximate_arrival_ms),
+        approximate_arrival_ms,
     })
 }
 

@@ -189,10 +189,19 @@ impl<'a> Reader<'a> {
         })
     }
 
+    /// Seconds, in milliseconds, or null.
+    #[inline(always)]
+    pub(super) fn time(&mut self) -> Result<Option<i64>, BadAnswer> {
+        match self.usual_time() {
+            Some(ms) => Ok(Some(ms)),
+            None => self.scaled(3),
+        }
+    }
+
     /// Seconds as the service writes them, `1.441215410867E9`, in milliseconds. `None`, and nothing has happened: they are
     /// written otherwise, or finer, or too near the end of the text.
     #[inline(always)]
-    pub(super) fn usual_time(&mut self) -> Option<i64> {
+    fn usual_time(&mut self) -> Option<i64> {
         let behind = self.text.get(self.at..)?;
         let [units @ b'0'..=b'9', b'.', fraction @ ..] = behind else {
             return None;
@@ -203,7 +212,10 @@ impl<'a> Reader<'a> {
             _ => (0, 0),
         };
         let digits = count + more;
-        if digits == 0 || digits > 12 || !fraction[digits..].starts_with(b"E9") {
+        let [b'E', b'9', next, ..] = &fraction[digits..] else {
+            return None;
+        };
+        if digits == 0 || digits > 12 || next.is_ascii_digit() {
             return None;
         }
         let units = u64::from(units - b'0') * POWERS_OF_TEN[12];

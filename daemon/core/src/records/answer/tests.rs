@@ -103,6 +103,10 @@ fn the_line_is_written_with_the_records_that_it_is_made_of() {
     let mut records = read(ANSWER).unwrap().records;
     records.push(&only_record(r#""Data":"aGk=""#));
     assert_eq!((records.len(), written(&records)), (3, None));
+    let mut records = Records::from_iter([only_record(r#""Data":"aGk=""#)]);
+    let first = read(ANSWER).unwrap().records;
+    records.write(&first.iter().next().unwrap(), 5, false);
+    assert_eq!((records.len(), written(&records)), (2, None));
     let mut records = read(ANSWER).unwrap().records;
     for entry in records.take_entries().into_iter().rev() {
         records.add(entry);
@@ -166,6 +170,11 @@ fn a_time_is_rounded_to_the_nearest_millisecond() {
         ("1767225600.1235", 1_767_225_600_124),
         ("1767225600.99999", 1_767_225_601_000),
         ("1.767225600123E9", 1_767_225_600_123),
+        ("1.767225600123E00000009", 1_767_225_600_123),
+        ("1.7672256001235E9", 1_767_225_600_124),
+        ("0.5E9", 500_000_000_000),
+        ("1.5E10", 15_000_000_000_000),
+        ("1.25E9", 1_250_000_000_000),
         ("1.767225600123e+9", 1_767_225_600_123),
         ("1767225600123e-3", 1_767_225_600_123),
         ("1767225600.12300000000000000000000000", 1_767_225_600_123),
@@ -287,6 +296,8 @@ fn a_record_that_is_written_as_usual_is_read_as_any_other() {
     );
 
     for (from, to) in [
+        ("1.795529441E9", "1795529441"),
+        ("1.795529441E9", "1795529441.000"),
         ("\"Pa", r#""EncryptionType":"KMS","Pa"#),
         ("\"Pa", r#""EncryptionType":null,"Pa"#),
         ("{", "{ "),
