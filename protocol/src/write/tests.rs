@@ -149,8 +149,34 @@ fn numbers_of_every_length_are_written() {
             assert_eq!(written(|out| unsigned(out, number)), number.to_string());
         }
     }
-    for number in [0, 9, 10, 99, 100, u64::MAX] {
+    // Every four digits that there are, before and behind four others.
+    for number in (0..=10_000).flat_map(|four| [four, 10_000 * four + 1234, 12_340_000 + four]) {
         assert_eq!(written(|out| unsigned(out, number)), number.to_string());
+    }
+    assert_eq!(written(|out| unsigned(out, u64::MAX)), u64::MAX.to_string());
+}
+
+#[test]
+fn a_usual_record_ends_as_any_other() {
+    let times = [
+        -1_795_529_441_800,
+        999_999_999_999,
+        1_000_000_000_000,
+        1_795_529_441_800,
+        9_999_999_999_999,
+        10_000_000_000_000,
+    ];
+    for (ms, sub_sequence_number) in times.into_iter().flat_map(|ms| [(ms, 0), (ms, 7)]) {
+        let line = RecordLine {
+            approximate_arrival_ms: Some(ms),
+            sub_sequence_number,
+            ..record(b"", "k")
+        };
+        let line = written(|out| process_records(out, [line], Some(0)));
+        let end = format!(
+            r#"","approximateArrivalTimestamp":{ms},"subSequenceNumber":{sub_sequence_number},"action":"record"}}],"millisBehindLatest":0}}"#
+        );
+        assert!(line.trim_end().ends_with(&end), "{line}");
     }
 }
 

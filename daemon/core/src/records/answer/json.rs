@@ -425,17 +425,20 @@ fn first_digits(text: [u8; 8]) -> (u64, usize) {
     (fours.wrapping_mul((10_000 << 32) | 1) >> 32, count)
 }
 
-/// How many bytes, from the beginning, are decimal digits. Looks at eight at a time.
+/// How many bytes, from the beginning, are decimal digits. Looks at sixteen at a time, then at eight.
 pub(super) fn leading_digits(text: &[u8]) -> usize {
-    let (words, rest) = text.as_chunks::<8>();
+    let (blocks, _) = text.as_chunks::<16>();
+    let are_digits = |block: &&[u8; 16]| block.iter().fold(true, |all, byte| all & byte.is_ascii_digit());
+    let digits = 16 * blocks.iter().take_while(are_digits).count();
+    let (words, rest) = text[digits..].as_chunks::<8>();
     for (index, word) in words.iter().enumerate() {
         let others = no_digits(u64::from_le_bytes(*word));
         if others != 0 {
-            return 8 * index + digits_before(others);
+            return digits + 8 * index + digits_before(others);
         }
     }
-    let digits = rest.iter().take_while(|byte| byte.is_ascii_digit());
-    8 * words.len() + digits.count()
+    let last = rest.iter().take_while(|byte| byte.is_ascii_digit());
+    digits + 8 * words.len() + last.count()
 }
 
 /// How many of eight bytes come before the first that [is no digit](no_digits).

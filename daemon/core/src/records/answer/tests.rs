@@ -4,6 +4,7 @@ use serde_json::{Value, json};
 
 use multilangd_protocol::write::process_records;
 
+use super::json::leading_digits;
 use super::*;
 use crate::records::BatchLine;
 use crate::stream::StreamRecord;
@@ -24,6 +25,19 @@ fn read_in_parts(text: &[u8], bytes: usize) -> Result<Batch, BadAnswer> {
         reading.push(part)?;
     }
     reading.finish()
+}
+
+#[test]
+fn digits_are_counted_up_to_the_first_that_is_none() {
+    let number: Vec<u8> = (b'0'..=b'9').cycle().take(70).collect();
+    for digits in 0..number.len() {
+        assert_eq!(leading_digits(&number[..digits]), digits);
+        for other in [0, b'/', b':', b'"', 0x80, 0xB5, 0xFF] {
+            let mut text = number.clone();
+            text[digits] = other;
+            assert_eq!(leading_digits(&text), digits, "before {other:#x}");
+        }
+    }
 }
 
 fn only_record(fields: &str) -> StreamRecord {
