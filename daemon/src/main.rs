@@ -26,7 +26,9 @@ use multilangd_daemon::worlds;
 use multilangd_engine::clock::Clock;
 use tracing::{error, info, warn};
 
-/// The daemon waits far more than it computes: more threads than this only cost memory.
+/// A record costs its child several times what it costs the daemon, even where both are fast.
+const CORES_PER_THREAD: usize = 4;
+/// More threads than this only cost memory.
 const THREADS_MAX: usize = 4;
 
 fn main() -> ExitCode {
@@ -364,11 +366,9 @@ fn report(loaded: &Loaded) {
 
 /// Signals are listened to before anything else happens, so that none is lost.
 fn in_runtime(work: impl AsyncFnOnce(&mut Signals) -> u8) -> u8 {
-    let threads = std::thread::available_parallelism()
-        .map_or(1, usize::from)
-        .min(THREADS_MAX);
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(threads)
+        .worker_threads(threads(cores))
         .enable_all()
         .build();
     let runtime = match runtime {
@@ -384,6 +384,12 @@ fn in_runtime(work: impl AsyncFnOnce(&mut Signals) -> u8) -> u8 {
     // Reads of a silent stdin and the like must not hold up the exit.
     runtime.shutdown_background();
     code
+}
+
+/// How many threads do the work. Between two of them every batch is carried from one core to another, and they wake each
+/// other for it, which costs a quarter of all CPU time where there are many shards.
+fn threads(cores: usize) -> usize {
+    (cores / CORES_PER_THREAD).clamp(1, THREADS_MAX)
 }
 
 /// Every child needs three pipes, and every shard a connection: a thousand shards are more than the usual 1024.
