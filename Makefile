@@ -79,10 +79,11 @@ fleet: build
 fleet-short: build
 	tests/fleet/run.sh short
 
-# BENCH=NAME picks, RUNS=5 is the default, PEERS= leaves Java and kcl-rs out, RESUME=1 leaves out what is done with this binary.
+# BENCH=NAME picks, RUNS=5 is the default, PEERS= leaves Java and kcl-rs out, RESUME=1 leaves out what is done with this binary,
+# SOAK=120 soaks for two hours, not half of one.
 bench: bench-without-local bench-programs
 	tests/bench/run.py --programs $(TARGET)/release $(RUNS:%=--runs %) $(if $(filter undefined,$(origin PEERS)),,--peers "$(PEERS)") \
-		$(if $(RESUME),--resume) $(BENCH)
+		$(if $(RESUME),--resume) $(SOAK:%=--soak %) $(BENCH)
 
 bench-short: bench-programs
 	tests/bench/run.py --programs $(TARGET)/release --short $(BENCH)

@@ -2,7 +2,8 @@
 """Runs benches, prints their tables, and writes them into docs/BENCHMARKS.md.
 
     make bench                  all of them, beside Java and kcl-rs, in about 105 minutes; an hour with PEERS= (nobody beside us).
-                                BENCH=NAME… picks, RUNS=5, RESUME=1 leaves out what was done with this very binary
+                                BENCH=NAME… picks, RUNS=5, RESUME=1 leaves out what was done with this very binary, SOAK=120 soaks for
+                                two hours instead of half of one
     make bench-short            a few minutes: ours and the floor only; writes nothing
 
 Each bench is a module with a TITLE, a TEXT, `run(world, options)`, which gives figures, and `tables(figures)`. It runs in a process of its
@@ -31,7 +32,7 @@ from measure import Figure  # noqa: E402
 from world import Failed, World  # noqa: E402
 
 #: In the order of the page, with the minutes that each may take.
-BENCHES = {"backlog": 20, "steady": 30, "start": 15, "catch_up": 15, "table_cost": 20, "spawn": 10, "clients": 10, "soak": 40, "binary": 5}
+BENCHES = {"backlog": 20, "steady": 30, "start": 15, "catch_up": 15, "table_cost": 20, "spawn": 10, "clients": 10, "soak": 10, "binary": 5}
 PAGE = REPOSITORY / "docs" / "BENCHMARKS.md"
 
 
@@ -40,6 +41,7 @@ class Options:
     runs: int
     peers: list
     short: bool
+    soak_min: int
 
     def contenders(self, *able):
         """Those of the contenders that can take part which are wanted."""
@@ -58,6 +60,7 @@ def main():
     arguments.add_argument("--peers", default="Java,kcl-rs")
     arguments.add_argument("--short", action="store_true", help="ours and the floor, two runs, nothing written")
     arguments.add_argument("--resume", action="store_true", help="leave out what was done with this very binary")
+    arguments.add_argument("--soak", type=int, default=30, metavar="MINUTES")
     arguments.add_argument("--programs", type=pathlib.Path, required=True, help="where the release build is")
     arguments.add_argument("--one", action="store_true", help=argparse.SUPPRESS)
     given = arguments.parse_args()
@@ -88,12 +91,15 @@ def bench(name, given, results):
     if given.resume and result.exists() and json.loads(result.read_text())["binary"] == binary:
         print(f"{name}: done before", flush=True)
     else:
-        words = [sys.executable, __file__, "--one", name, "--runs", str(given.runs), "--peers", given.peers, "--programs", given.programs]
+        made_by = versions(given)  # before the run: the repository may go on
+        words = [sys.executable, __file__, "--one", name, "--runs", str(given.runs), "--peers", given.peers,
+                 "--soak", str(given.soak), "--programs", given.programs]
+        minutes = BENCHES[name] + (given.soak if name == "soak" else 0)
         process = subprocess.Popen([*words, *(["--short"] if given.short else [])], stdout=subprocess.PIPE, text=True)
         try:
-            out, _ = process.communicate(timeout=BENCHES[name] * 60)
+            out, _ = process.communicate(timeout=minutes * 60)
         except subprocess.TimeoutExpired:
-            print(f"{name}: not done within {BENCHES[name]} minutes", flush=True)
+            print(f"{name}: not done within {minutes} minutes", flush=True)
             process.send_signal(signal.SIGTERM)  # ends what it started
             process.communicate(timeout=60)
             return False
@@ -104,8 +110,7 @@ def bench(name, given, results):
         if process.returncode:
             return False
         result.write_text(json.dumps(dict(
-            json.loads(out), binary=binary, machine=machine(), date=datetime.date.today().isoformat(), versions=versions(given),
-            command=f"make bench BENCH={name}" + (f" RUNS={given.runs}" if given.runs != 5 else ""),
+            json.loads(out), binary=binary, machine=machine(), date=datetime.date.today().isoformat(), versions=made_by, command=command(name, given),
         ), indent=1))
     text = section(name, json.loads(result.read_text()))
     print(text, flush=True)
@@ -114,11 +119,21 @@ def bench(name, given, results):
     return True
 
 
+def command(name, given):
+    """What somebody types who wants these figures."""
+    words = f"make bench BENCH={name}"
+    if given.runs != 5:
+        words += f" RUNS={given.runs}"
+    if name == "soak" and given.soak != 30:
+        words += f" SOAK={given.soak}"
+    return words
+
+
 def one(given):
     """In the process of its own: runs the bench, gives its figures to standard output, everything else to standard error."""
     (name,) = given.benches
     answers, sys.stdout = sys.stdout, sys.stderr
-    options = Options(given.runs, [peer for peer in given.peers.split(",") if peer], given.short)
+    options = Options(given.runs, [peer for peer in given.peers.split(",") if peer], given.short, given.soak)
     try:
         with World(name, given.programs.resolve()) as world:
             figures = importlib.import_module(name).run(world, options)
