@@ -322,7 +322,7 @@ fn record_as_usual<'a>(reader: &mut Reader<'a>) -> Option<Record<'a>> {
     ahead.literal(br#"{"ApproximateArrivalTimestamp":"#)?;
     let approximate_arrival_ms = ahead.time().ok()?;
     ahead.literal(br#","Data":"#)?;
-    let data = ahead.up_to_quote(|text| Data::new(text.into())).ok()??;
+    let data = Data::new(ahead.up_to_quote().ok()??.into())?;
     if ahead.literal(br#","PartitionKey":"#).is_none() {
         ahead.literal(br#","EncryptionType":"KMS","PartitionKey":"#)?;
     }
@@ -402,9 +402,10 @@ fn payload<'a>(reader: &mut Reader<'a>) -> Result<Option<Data<'a>>, BadAnswer> {
     let at = reader.at();
     // Base64 has no quotes and no escapes: what is there is checked at once. Only where that fails it is looked at as a
     // string, in which a slash may be written `\/`.
-    let data = reader.up_to_quote(|text| Data::new(text.into()))?;
-    if data.is_some() {
-        return Ok(data);
+    let mut ahead = *reader;
+    if let Some(data) = ahead.up_to_quote()?.and_then(|text| Data::new(text.into())) {
+        *reader = ahead;
+        return Ok(Some(data));
     }
     let Some(quoted) = reader.quoted()? else {
         return Ok(None);

@@ -138,13 +138,10 @@ impl<'a> Reader<'a> {
         self.quoted()?.map(|quoted| quoted.unescaped()).transpose()
     }
 
-    /// A string that `take` likes, given all up to the next quote. Otherwise nothing has happened. Without a quote nothing
-    /// has to be looked at twice: the answer is cut off.
+    /// All up to the next quote, of a string that is known to have no other. `None`, and nothing has happened: there is no
+    /// string. Without a quote nothing has to be looked at twice: the answer is cut off.
     #[inline(always)]
-    pub(super) fn up_to_quote<T>(
-        &mut self,
-        take: impl FnOnce(&'a [u8]) -> Option<T>,
-    ) -> Result<Option<T>, BadAnswer> {
+    pub(super) fn up_to_quote(&mut self) -> Result<Option<&'a [u8]>, BadAnswer> {
         if self.peek() != b'"' {
             return Ok(None);
         }
@@ -153,11 +150,8 @@ impl<'a> Reader<'a> {
             self.at = self.text.len();
             return self.bad(CUT_OFF);
         };
-        let taken = take(&self.text[start..start + length]);
-        if taken.is_some() {
-            self.at = start + length + 1;
-        }
-        Ok(taken)
+        self.at = start + length + 1;
+        Ok(Some(&self.text[start..start + length]))
     }
 
     /// A string of digits, and not none. Nobody escapes them.
