@@ -126,12 +126,12 @@ impl Consumer {
     }
 
     /// Runs to the end. Dropping the future ends the child at once.
-    pub async fn run(self) -> Outcome {
+    pub async fn run(mut self) -> Outcome {
         let span = info_span!("shard", shard = %self.held.tenure.shard);
         self.run_in_span().instrument(span).await
     }
 
-    async fn run_in_span(mut self) -> Outcome {
+    async fn run_in_span(&mut self) -> Outcome {
         if self.held.lease.checkpoint.is_shard_end() {
             self.finished_already();
             return Outcome::ShardFinished;
@@ -311,22 +311,23 @@ impl Consumer {
                 error = child.left() => Step::Left(error),
                 answer = fetch.next() => Step::Answer(answer),
             };
+            // In boxes, or every shard that waits would keep room for what it may do next.
             match step {
                 Step::Left(error) => return Err(error),
                 Step::End(ending) => {
                     drop(fetch);
-                    return self.end(child, ending, &mut checkpoints, &mut store).await;
+                    return Box::pin(self.end(child, ending, &mut checkpoints, &mut store)).await;
                 }
                 Step::Answer(Some(Answer::More(batch))) => {
-                    self.deliver(&mut child, batch, &lease, &mut checkpoints, &mut store, false)
+                    Box::pin(self.deliver(&mut child, batch, &lease, &mut checkpoints, &mut store, false))
                         .await?;
                 }
                 Step::Answer(Some(Answer::End(batch))) => {
                     let children = batch.child_shards.clone();
-                    self.deliver(&mut child, batch, &lease, &mut checkpoints, &mut store, true)
+                    Box::pin(self.deliver(&mut child, batch, &lease, &mut checkpoints, &mut store, true))
                         .await?;
                     drop(fetch);
-                    return self.finish(child, &children, &mut checkpoints, &mut store).await;
+                    return Box::pin(self.finish(child, &children, &mut checkpoints, &mut store)).await;
                 }
                 // The reader ends only after an end of the shard, which returns above.
                 Step::Answer(None) => {

@@ -134,7 +134,8 @@ impl Drop for Waiting {
 /// A shard being read. Dropping it stops the reader.
 #[derive(Debug)]
 pub struct Fetch {
-    answers: mpsc::Receiver<Answer>,
+    /// In boxes: a queue has room for 32 and more from the first on, and mostly none is in it.
+    answers: mpsc::Receiver<Box<Answer>>,
     waiting: Arc<Waiting>,
     reader: JoinHandle<()>,
 }
@@ -216,9 +217,9 @@ impl Fetch {
     /// The next answer; waits for it. `None` after the last one of the shard. Cancel-safe.
     pub async fn next(&mut self) -> Option<Answer> {
         let answer = self.answers.recv().await?;
-        let (Answer::More(batch) | Answer::End(batch)) = &answer;
+        let (Answer::More(batch) | Answer::End(batch)) = &*answer;
         self.waiting.take(batch);
-        Some(answer)
+        Some(*answer)
     }
 }
 

@@ -16,8 +16,11 @@ use tracing::{Level, debug, info, warn};
 pub(super) const MESSAGES_MAX: usize = 4096;
 /// The same in bytes: a checkpoint request may carry any text up to the line limit.
 const MESSAGES_BYTES_MAX: usize = 1024 * 1024;
-/// One read of a pipe. A Linux pipe holds 64 KiB, but a child's usual message is one short line.
-const READ_BYTES: usize = 8 * 1024;
+/// One read of a pipe, at first: a child's usual message is one short line, and a worker has two such pipes for each of its
+/// shards.
+const READ_BYTES: usize = 512;
+/// The same of a child that has more to say. A Linux pipe holds 64 KiB.
+const READ_BYTES_MAX: usize = 8 * 1024;
 /// So much of a line that is no message goes into the log.
 const QUOTED_CHARS_MAX: usize = 500;
 /// A longer line on stderr is logged in pieces.
@@ -26,6 +29,31 @@ const STDERR_LINE_BYTES_MAX: usize = 64 * 1024;
 const LAST_WORDS_LINES_MAX: usize = 10;
 
 type Pipe = Box<dyn AsyncRead + Send + Unpin>;
+
+/// What was read of a pipe, in a buffer that grows with what there is to read at once.
+struct Chunk {
+    buffer: Vec<u8>,
+    bytes: usize,
+}
+
+impl Chunk {
+    fn new() -> Self {
+        Self {
+            buffer: vec![0; READ_BYTES],
+            bytes: 0,
+        }
+    }
+
+    /// Reads what is there; waits for it. Nothing: the end.
+    async fn read(&mut self, pipe: &mut Pipe) -> std::io::Result<&[u8]> {
+        let size = self.buffer.len();
+        if self.bytes == size && size < READ_BYTES_MAX {
+            self.buffer.resize(2 * size, 0);
+        }
+        self.bytes = pipe.read(&mut self.buffer).await?;
+        Ok(&self.buffer[..self.bytes])
+    }
+}
 
 /// A message on its way to the conversation.
 pub(super) struct Queued {
@@ -48,20 +76,18 @@ pub(super) async fn read_messages(
         warned_of_alias: false,
     };
     let room = Arc::new(Semaphore::new(MESSAGES_BYTES_MAX));
-    let mut chunk = vec![0; READ_BYTES];
+    let mut chunk = Chunk::new();
     let mut heard = Vec::new();
     loop {
-        let bytes = match stdout.read(&mut chunk).await {
-            Ok(bytes) => bytes,
-            Err(error) => {
-                warn!(shard = %listener.shard, %error, "the child's stdout cannot be read");
-                0
-            }
-        };
-        if bytes == 0 {
+        let text = chunk.read(&mut stdout).await.unwrap_or_else(|error| {
+            warn!(shard = %listener.shard, %error, "the child's stdout cannot be read");
+            &[]
+        });
+        let is_end = text.is_empty();
+        if is_end {
             lines.finish(|event| heard.extend(listener.hear(event)));
         } else {
-            lines.feed(&chunk[..bytes], |event| heard.extend(listener.hear(event)));
+            lines.feed(text, |event| heard.extend(listener.hear(event)));
         }
         for body in heard.drain(..) {
             let permits = u32::try_from(size(&body).min(MESSAGES_BYTES_MAX)).unwrap_or(u32::MAX);
@@ -72,7 +98,7 @@ pub(super) async fn read_messages(
                 return; // the session is gone
             }
         }
-        if bytes == 0 {
+        if is_end {
             return;
         }
     }
@@ -173,7 +199,7 @@ impl LastWords {
 /// Compat: Java logs every line as an error and prints it a second time.
 pub(super) async fn log_stderr(mut stderr: Pipe, shard: ShardId, level: Level, last_words: LastWords) {
     let mut lines = Lines::splitting(STDERR_LINE_BYTES_MAX);
-    let mut chunk = vec![0; READ_BYTES];
+    let mut chunk = Chunk::new();
     let log = |event: LineEvent<'_>| {
         if let LineEvent::Line(line) = event {
             let line = String::from_utf8_lossy(line);
@@ -182,9 +208,9 @@ pub(super) async fn log_stderr(mut stderr: Pipe, shard: ShardId, level: Level, l
         }
     };
     loop {
-        match stderr.read(&mut chunk).await {
-            Ok(bytes @ 1..) => lines.feed(&chunk[..bytes], log),
-            Ok(0) => return lines.finish(log),
+        match chunk.read(&mut stderr).await {
+            Ok([]) => return lines.finish(log),
+            Ok(text) => lines.feed(text, log),
             Err(error) => {
                 warn!(%shard, %error, "the child's stderr cannot be read");
                 return lines.finish(log);

@@ -32,7 +32,7 @@ pub(super) struct Subscriber {
     shard: ShardId,
     place: Place,
     rhythm: Rhythm,
-    answers: mpsc::Sender<Answer>,
+    answers: mpsc::Sender<Box<Answer>>,
     waiting: Arc<Waiting>,
     clock: Clock,
     /// When the service ends a subscription.
@@ -88,7 +88,7 @@ impl Subscriber {
         registration: Registration,
         shard: ShardId,
         place: Place,
-        answers: mpsc::Sender<Answer>,
+        answers: mpsc::Sender<Box<Answer>>,
         waiting: Arc<Waiting>,
         clock: Clock,
         life: Duration,
@@ -235,7 +235,7 @@ impl Subscriber {
             let (Answer::More(batch) | Answer::End(batch)) = &answer;
             self.waiting.put(batch);
             let is_end = matches!(answer, Answer::End(_));
-            if self.answers.send(answer).await.is_err() || is_end {
+            if self.answers.send(Box::new(answer)).await.is_err() || is_end {
                 return Ok(After::Done);
             }
             if !self.has_room_in_time().await {
@@ -325,7 +325,7 @@ impl Subscriber {
         let answer = Cursor::gone();
         let (Answer::More(batch) | Answer::End(batch)) = &answer;
         self.waiting.put(batch);
-        let _ = self.answers.send(answer).await;
+        let _ = self.answers.send(Box::new(answer)).await;
         After::Done
     }
 }

@@ -22,7 +22,7 @@ pub(super) struct Reader {
     cursor: Cursor,
     pace: Pace,
     settings: FetchSettings,
-    answers: mpsc::Sender<Answer>,
+    answers: mpsc::Sender<Box<Answer>>,
     waiting: Arc<Waiting>,
     clock: Clock,
     metrics: Metrics,
@@ -40,7 +40,7 @@ impl Reader {
         shard: ShardId,
         checkpoint: &Position,
         settings: &FetchSettings,
-        answers: mpsc::Sender<Answer>,
+        answers: mpsc::Sender<Box<Answer>>,
         waiting: Arc<Waiting>,
         clock: Clock,
     ) -> Self {
@@ -76,7 +76,7 @@ impl Reader {
                     let (Answer::More(batch) | Answer::End(batch)) = &answer;
                     self.waiting.put(batch);
                     let is_end = matches!(answer, Answer::End(_));
-                    if self.answers.send(answer).await.is_err() || is_end {
+                    if self.answers.send(Box::new(answer)).await.is_err() || is_end {
                         return;
                     }
                 }
