@@ -85,7 +85,7 @@ fn run_command(arguments: &Run) -> u8 {
         return EXIT_CODE_CONFIGURATION;
     };
     raise_open_files_limit();
-    in_runtime(async |signals| {
+    in_runtime(config.threads, async |signals| {
         let Some(services) = &arguments.local else {
             return run(&config, None, signals).await;
         };
@@ -131,15 +131,15 @@ fn local_command(arguments: &multilangd_config::invocation::Local) -> u8 {
     if let Err(reason) = start_logs(&arguments.log, &BTreeMap::new(), None) {
         return refuse(&reason);
     }
-    in_runtime(
-        async |signals| match serve(options(&arguments.services), signals).await {
+    in_runtime(None, async |signals| {
+        match serve(options(&arguments.services), signals).await {
             Ok(code) => code,
             Err(error) => {
                 error!("{error}");
                 EXIT_CODE_CONFIGURATION
             }
-        },
-    )
+        }
+    })
 }
 
 #[cfg(not(feature = "local"))]
@@ -188,7 +188,7 @@ fn put_command(arguments: &Put) -> u8 {
         },
         None => Box::new(std::io::stdin()),
     };
-    in_runtime(async |signals| {
+    in_runtime(None, async |signals| {
         let target = match put_target(arguments).await {
             Ok(target) => target,
             Err(reason) => return refuse(&reason),
@@ -366,10 +366,10 @@ fn report(loaded: &Loaded) {
 }
 
 /// Signals are listened to before anything else happens, so that none is lost.
-fn in_runtime(work: impl AsyncFnOnce(&mut Signals) -> u8) -> u8 {
+fn in_runtime(wanted: Option<usize>, work: impl AsyncFnOnce(&mut Signals) -> u8) -> u8 {
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(threads(cores))
+        .worker_threads(wanted.unwrap_or(threads(cores)))
         .enable_all()
         .build();
     let runtime = match runtime {
@@ -387,7 +387,7 @@ fn in_runtime(work: impl AsyncFnOnce(&mut Signals) -> u8) -> u8 {
     code
 }
 
-/// How many threads do the work. Between two of them every batch is carried from one core to another, and they wake each
+/// How many threads do the work, where nobody says otherwise. Between two of them every batch is carried from one core to another, and they wake each
 /// other for it: two take a quarter more CPU time than one with 100 shards, and two fifths more with 1,000.
 fn threads(cores: usize) -> usize {
     (cores / CORES_PER_THREAD).clamp(1, THREADS_MAX)

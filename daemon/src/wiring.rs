@@ -32,9 +32,6 @@ use tracing::Level;
 
 use crate::host::ThisHost;
 
-/// Payload that waits in all shards of a worker together, in bytes. Enough for 32 shards that read ahead as far as Java
-/// lets one; a thousand that catch up share it.
-const READ_AHEAD_BYTES_MAX: usize = 256 * 1024 * 1024;
 /// How often the summary line is logged.
 const SUMMARY_INTERVAL: Duration = Duration::from_secs(60);
 
@@ -131,7 +128,7 @@ async fn start_and_run(
         leases: leases.clone(),
         shards: shards.clone(),
         clock: outside.clock,
-        read_ahead: WorkerReadAhead::new(READ_AHEAD_BYTES_MAX),
+        read_ahead: WorkerReadAhead::new(config.read_ahead_bytes_max),
         settings: Arc::new(consumer_settings(config, outside.fan_out)),
     };
     // The worker runs while the first leases are being created: another worker may be the one to create them.

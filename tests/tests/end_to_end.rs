@@ -492,7 +492,9 @@ fn reshard_under_load(name: &str, shards: u32, reshard: impl Fn(&Services)) {
     let services = Services::start();
     services.create_stream("s", shards);
     let put = numbered(20, 150);
-    let app = Application::new(&services, name, "s").with("failoverTimeMillis", 3000);
+    let app = Application::new(&services, name, "s")
+        .with("failoverTimeMillis", 3000)
+        .with("workerThreads", 4); // as on large machines
     let mut daemon = app.start();
     let third = put.len() / 3;
     services.put("s", put[..third].iter().cloned());

@@ -26,6 +26,10 @@ pub struct Config {
     pub processing_language: Option<String>,
     /// The child processes.
     pub child: Child,
+    /// `maxReadAheadBytes`: memory for records of all shards that no child has answered yet.
+    pub read_ahead_bytes_max: usize,
+    /// `workerThreads`; `None`: as many as suit the machine.
+    pub threads: Option<usize>,
     /// Longest wait for children to finish after SIGTERM or SIGINT.
     pub shutdown_grace: Duration,
     /// Where a shard without a lease is read from.

@@ -514,6 +514,8 @@ pub static SECTIONS: &[Section] = &[
             key("maxLineBytes", Count(1024, 1 << 30), Number(16_777_216), New, "longest line accepted from a child's stdout, in bytes; a longer one is skipped with a warning"),
             key("childExitTimeoutMillis", Count(0, 3_600_000), Number(10_000), New, "how long a child may take to exit after its stdin was closed, before it gets SIGTERM, and as long again before SIGKILL"),
             key("restartFailedChild", Switch, Flag(false), New, "when a child fails, start another for its shard instead of ending the daemon with exit code 1"),
+            key("maxReadAheadBytes", Count(1 << 20, 1 << 40), Number(268_435_456), New, "memory for records of all shards of this worker that no child has answered yet, in bytes; when it is used up, shards are read on with small answers only"),
+            key("workerThreads", Count(1, 64), Unset("a quarter of the cores, from 1 to 4"), New, "threads that do the daemon's work; more of them cost more CPU time in all"),
             key("logLevel", Constant(LOG_LEVELS), TextDefault("INFO"), New, "level of the daemon's log; `--log-level` and `-l` win over it"),
             key("logFormat", Constant(LOG_FORMATS), TextDefault("TEXT"), New, "form of the daemon's log; `--log-format` wins over it"),
             key("childStderrLevel", Constant(LOG_LEVELS), TextDefault("INFO"), New, "level at which lines from a child's stderr are logged"),

@@ -143,6 +143,10 @@ fn build(input: &Input<'_>, s: &mut Settings) -> Option<Config> {
     let table_name = text_or(s, "tableName", &name);
     let processing_language = optional_text(s, "processingLanguage");
     let child = child(s);
+    let read_ahead_bytes_max = usize::try_from(s.own_count("maxReadAheadBytes")).unwrap_or(usize::MAX);
+    let threads = s
+        .own_count_if_set("workerThreads")
+        .and_then(|threads| usize::try_from(threads).ok());
     let shutdown_grace = shutdown_grace(s);
     let initial_position = initial_position(s);
     let (retrieval, retrieval_reason, polling) = retrieval(s, &name);
@@ -179,6 +183,8 @@ fn build(input: &Input<'_>, s: &mut Settings) -> Option<Config> {
         table_name,
         processing_language,
         child,
+        read_ahead_bytes_max,
+        threads,
         shutdown_grace,
         initial_position,
         retrieval,

@@ -554,6 +554,15 @@ impl Settings {
         result.0
     }
 
+    /// The same without a default of its own.
+    pub(crate) fn own_count_if_set(&mut self, name: &str) -> Option<u64> {
+        if self.setting(name).is_some() {
+            return Some(self.own_count(name));
+        }
+        self.record_optional(name, None);
+        None
+    }
+
     /// One of our own switches: checked strictly.
     pub(crate) fn own_switch(&mut self, name: &str) -> bool {
         let mut result = (false, Origin::Default);

@@ -131,6 +131,82 @@ pub const READ_AHEAD_BYTES_MAX: usize = 8 * 1024 * 1024;
 /// The same in records.
 pub const READ_AHEAD_RECORDS_MAX: usize = 30_000;
 
+/// What records take in memory until the child has them, in bytes: a line, in base64, and where in it each of them lies.
+/// `bytes` are of payload.
+pub fn memory_bytes(records: usize, bytes: usize) -> usize {
+    records * RECORD_MEMORY_BYTES + bytes / 3 * 4
+}
+
+/// What is around the payload of a record, in bytes of [memory](memory_bytes).
+const RECORD_MEMORY_BYTES: usize = 256;
+/// What the longest answers take.
+const ANSWER_MEMORY_BYTES_MAX: usize = 16 * 1024 * 1024;
+/// What an answer takes, at least, as far as can be told before it comes.
+const ANSWER_MEMORY_BYTES_MIN: usize = 4 * 1024;
+/// How much memory an answer to a shard that has nothing waiting may take, when all that the worker may keep is used up.
+/// Five of them in a second are more than a child takes that lets that happen.
+pub const SCARCE_BYTES: usize = 128 * 1024;
+/// A record of a shard that has shown none yet takes about so much, or less.
+const UNKNOWN_RECORD_BYTES: usize = 12 * 1024;
+
+/// How much to ask for, so that all shards of a worker together keep no more than they may.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Portions {
+    /// What a record took, on average, in the last answer that had any.
+    record_bytes: Option<usize>,
+    last: Option<LastAnswer>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct LastAnswer {
+    bytes: usize,
+    is_full: bool,
+}
+
+/// What to ask for next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Portion {
+    /// The `Limit` of GetRecords.
+    pub records_max: u32,
+    /// What the answer may take, in bytes of [memory](memory_bytes), as far as can be told.
+    pub bytes: usize,
+}
+
+impl Portions {
+    /// An answer came. `bytes` are of payload; `is_full`: it has as many records as were asked for.
+    pub fn answered(&mut self, records: usize, bytes: usize, is_full: bool) {
+        let memory = memory_bytes(records, bytes);
+        if records > 0 {
+            self.record_bytes = Some(memory.div_ceil(records));
+        }
+        self.last = Some(LastAnswer {
+            bytes: memory,
+            is_full,
+        });
+    }
+
+    /// What to ask for when the worker may keep so much more. `records_max`: more are never asked for.
+    pub fn next(&self, records_max: u32, left: usize) -> Portion {
+        let record = self.record_bytes.unwrap_or(UNKNOWN_RECORD_BYTES);
+        let most = (records_max as usize * record).min(ANSWER_MEMORY_BYTES_MAX);
+        let expected = match self.last {
+            Some(last) if !last.is_full => (2 * last.bytes).max(ANSWER_MEMORY_BYTES_MIN).min(most),
+            Some(_) | None => most,
+        };
+        if expected <= left {
+            return Portion {
+                records_max,
+                bytes: expected,
+            };
+        }
+        let records = (left.max(SCARCE_BYTES) / record).max(1).min(records_max as usize);
+        Portion {
+            records_max: u32::try_from(records).unwrap_or(records_max),
+            bytes: (records * record).min(ANSWER_MEMORY_BYTES_MAX),
+        }
+    }
+}
+
 /// What is fetched and not yet taken by the consumer.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ReadAhead {
@@ -327,6 +403,45 @@ mod tests {
             ..Read::default()
         });
         pace
+    }
+
+    #[test]
+    fn with_enough_left_as_much_is_asked_for_as_is_configured() {
+        let mut portions = Portions::default();
+        let all = |bytes| Portion {
+            records_max: 10_000,
+            bytes,
+        };
+        assert_eq!(portions.next(10_000, usize::MAX), all(ANSWER_MEMORY_BYTES_MAX));
+        // A shard that brings little is not thought to bring more than twice that, once it has shown it.
+        portions.answered(10, 1_000, false);
+        assert_eq!(portions.next(10_000, 8_000), all(2 * memory_bytes(10, 1_000)));
+        portions.answered(0, 0, false);
+        assert_eq!(portions.next(10_000, 8_000), all(ANSWER_MEMORY_BYTES_MIN));
+        portions.answered(10_000, 1_000_000, true);
+        let full = memory_bytes(10_000, 1_000_000);
+        assert_eq!(portions.next(10_000, usize::MAX).records_max, 10_000);
+        assert!(portions.next(10_000, usize::MAX).bytes.abs_diff(full) < 10_000);
+    }
+
+    #[test]
+    fn with_little_left_little_is_asked_for_and_never_nothing() {
+        let mut portions = Portions::default();
+        for left in [0, SCARCE_BYTES, 1 << 20] {
+            let portion = portions.next(10_000, left);
+            assert_eq!(
+                portion.records_max as usize,
+                left.max(SCARCE_BYTES) / UNKNOWN_RECORD_BYTES
+            );
+        }
+        portions.answered(1_000, 1_000_000, true);
+        let record = memory_bytes(1_000, 1_000_000) / 1_000;
+        let portion = portions.next(10_000, 0);
+        assert_eq!(portion.records_max as usize, SCARCE_BYTES / (record + 1));
+        assert!(portion.bytes <= SCARCE_BYTES);
+        assert_eq!(portions.next(50, 0).records_max, 50);
+        portions.answered(2, 2_000_000, true);
+        assert_eq!(portions.next(10_000, 0).records_max, 1);
     }
 
     #[test]

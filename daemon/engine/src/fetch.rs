@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use multilangd_core::fetch::fanout::{EVENTS_MAX, Place};
-use multilangd_core::fetch::{Answer, PaceSettings, READ_AHEAD_BATCHES_MAX, ReadAhead};
+use multilangd_core::fetch::{Answer, PaceSettings, READ_AHEAD_BATCHES_MAX, ReadAhead, memory_bytes};
 use multilangd_core::ids::{Position, ShardId};
 use multilangd_core::stream::Batch;
 use tokio::sync::{Notify, mpsc};
@@ -38,8 +38,10 @@ pub struct FetchSettings {
     pub subscription_life: Duration,
 }
 
-/// Bytes of payload that wait in all shards of a worker together. Shards that catch up share it, so that a thousand
-/// of them cannot eat the machine; a shard with nothing waiting may always fetch.
+/// What all shards of a worker together keep of records that no child has answered yet, in bytes of
+/// [memory](memory_bytes): those that a child works on, those that wait, and those that have been asked for. Shards that
+/// catch up share it, so that a thousand of them cannot eat the machine. When it is used up, a shard with nothing waiting
+/// still fetches, but little at a time.
 #[derive(Clone, Debug)]
 pub struct WorkerReadAhead {
     bytes: Arc<AtomicUsize>,
@@ -55,10 +57,43 @@ impl WorkerReadAhead {
         }
     }
 
-    /// What is waiting now, in bytes.
+    /// What is kept now, in bytes.
     pub fn bytes(&self) -> usize {
         self.bytes.load(Ordering::Relaxed)
     }
+
+    /// What may be kept besides, in bytes.
+    fn left(&self) -> usize {
+        self.bytes_max.saturating_sub(self.bytes())
+    }
+
+    fn keep(&self, bytes: usize) -> Kept {
+        self.bytes.fetch_add(bytes, Ordering::Relaxed);
+        Kept {
+            bytes,
+            worker: self.clone(),
+        }
+    }
+}
+
+/// A share of what a worker keeps. Dropping it gives it back.
+#[derive(Debug)]
+struct Kept {
+    bytes: usize,
+    worker: WorkerReadAhead,
+}
+
+impl Drop for Kept {
+    fn drop(&mut self) {
+        self.worker.bytes.fetch_sub(self.bytes, Ordering::Relaxed);
+    }
+}
+
+/// An answer on its way from the reader to the consumer.
+#[derive(Debug)]
+struct Fetched {
+    answer: Answer,
+    kept: Kept,
 }
 
 /// What one shard's reader and its consumer share: how much is waiting, and a bell for when that shrinks.
@@ -104,38 +139,32 @@ impl Waiting {
             .may_subscribe(self.worker.bytes(), self.worker.bytes_max)
     }
 
-    fn put(&self, batch: &Batch) {
+    /// The answer, in a box: a queue has room for 32 and more from the first on, and mostly none is in it.
+    fn put(&self, answer: Answer) -> Box<Fetched> {
+        let (Answer::More(batch) | Answer::End(batch)) = &answer;
         let bytes = batch.records.data_bytes();
         self.records.fetch_add(batch.records.len(), Ordering::Relaxed);
         self.bytes.fetch_add(bytes, Ordering::Relaxed);
-        self.worker.bytes.fetch_add(bytes, Ordering::Relaxed);
         self.batches.fetch_add(1, Ordering::Release);
+        let kept = self.worker.keep(memory_bytes(batch.records.len(), bytes));
+        Box::new(Fetched { answer, kept })
     }
 
     fn take(&self, batch: &Batch) {
         let bytes = batch.records.data_bytes();
         self.records.fetch_sub(batch.records.len(), Ordering::Relaxed);
         self.bytes.fetch_sub(bytes, Ordering::Relaxed);
-        self.worker.bytes.fetch_sub(bytes, Ordering::Relaxed);
         self.batches.fetch_sub(1, Ordering::Release);
         self.taken.notify_one();
-    }
-}
-
-impl Drop for Waiting {
-    fn drop(&mut self) {
-        // Whatever was still waiting goes away with the queue.
-        self.worker
-            .bytes
-            .fetch_sub(self.bytes.load(Ordering::Relaxed), Ordering::Relaxed);
     }
 }
 
 /// A shard being read. Dropping it stops the reader.
 #[derive(Debug)]
 pub struct Fetch {
-    /// In boxes: a queue has room for 32 and more from the first on, and mostly none is in it.
-    answers: mpsc::Receiver<Box<Answer>>,
+    answers: mpsc::Receiver<Box<Fetched>>,
+    /// Of the answer that the consumer has.
+    taken: Option<Kept>,
     waiting: Arc<Waiting>,
     reader: JoinHandle<()>,
 }
@@ -180,6 +209,7 @@ impl Fetch {
         );
         Self {
             answers,
+            taken: None,
             waiting,
             reader: tokio::spawn(subscriber.run()),
         }
@@ -209,17 +239,20 @@ impl Fetch {
         .noting(metrics);
         Self {
             answers,
+            taken: None,
             waiting,
             reader: tokio::spawn(reader.run()),
         }
     }
 
-    /// The next answer; waits for it. `None` after the last one of the shard. Cancel-safe.
+    /// The next answer; waits for it. The one before it is done with. `None` after the last one of the shard. Cancel-safe.
     pub async fn next(&mut self) -> Option<Answer> {
-        let answer = self.answers.recv().await?;
-        let (Answer::More(batch) | Answer::End(batch)) = &*answer;
+        self.taken = None;
+        let Fetched { answer, kept } = *self.answers.recv().await?;
+        let (Answer::More(batch) | Answer::End(batch)) = &answer;
         self.waiting.take(batch);
-        Some(*answer)
+        self.taken = Some(kept);
+        Some(answer)
     }
 }
 

@@ -57,6 +57,7 @@ impl Service {
             .unwrap_or(rest.len());
         let first = digits(&rest[..end])?;
         let most = self.made.records_max() as u64;
+        let most = limit(format, request).map_or(most, |limit| limit.min(most));
         let (count, behind_ms) = match self.put(shard) {
             None => (most, 3_600_000),
             Some(put) => {
@@ -107,6 +108,21 @@ impl Service {
             }
             _ => return None,
         })
+    }
+}
+
+/// The `Limit` of a request, up to 65,535.
+fn limit(format: Format, request: &[u8]) -> Option<u64> {
+    const KEY: &[u8] = b"Limit";
+    let value = &request[find(request, KEY)? + KEY.len()..];
+    match (format, value) {
+        (Format::Json, [b'"', b':', number @ ..]) => {
+            let end = number.iter().position(|byte| !byte.is_ascii_digit())?;
+            digits(&number[..end])
+        }
+        (Format::Cbor, [small @ ..24, ..] | [24, small, ..]) => Some(u64::from(*small)),
+        (Format::Cbor, [25, high, low, ..]) => Some(u64::from(u16::from_be_bytes([*high, *low]))),
+        _ => None,
     }
 }
 

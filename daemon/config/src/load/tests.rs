@@ -33,6 +33,8 @@ fn the_least_file_loads_with_the_defaults_of_java_and_without_a_warning() {
     assert_eq!(config.shutdown_grace, Duration::from_secs(20));
     assert_eq!(config.child.reply_timeout, None);
     assert_eq!(config.child.line_bytes_max, 16 * 1024 * 1024);
+    assert_eq!(config.read_ahead_bytes_max, 256 * 1024 * 1024);
+    assert_eq!(config.threads, None);
     assert_eq!(config.polling.idle_time, Duration::from_millis(1500));
     assert_eq!(config.metrics.level, MetricsLevel::Detailed);
     assert_eq!(config.metrics.dimensions, ["ALL"]);
@@ -190,6 +192,8 @@ const ERRORS: &[(&str, &str)] = &[
     ("awsCredentialsProviderDynamoDB = org.acme.P", "awsCredentialsProviderDynamoDB: credentials provider 'org.acme.P' is a Java class; use a profile with credential_process"),
     ("tableName = \\u12", "malformed \\uxxxx encoding: four hexadecimal digits must follow \\u (a backslash itself is written \\\\)"),
     ("maxLineBytes = 1k", "maxLineBytes = '1k': accepted is a whole number from 1024 to 1073741824"),
+    ("workerThreads = 0", "workerThreads = '0': accepted is a whole number from 1 to 64"),
+    ("maxReadAheadBytes = 64m", "maxReadAheadBytes = '64m': accepted is a whole number from 1048576 to 1099511627776"),
     ("restartFailedChild = maybe", "restartFailedChild = 'maybe': accepted are true and false"),
     ("logFormat = xml", "logFormat = 'xml': accepted are TEXT, JSON in any case"),
 ];
@@ -284,7 +288,7 @@ fn values_arrive_where_they_belong() {
          maxThroughputPerHostKBps = 1e3\nworkerMetricsEMAAlpha = 0.2f\nstaleWorkerMetricsEntryCleanupDuration = PT12H\n\
          clientVersionConfig = client_version_config_compatible_with_2x\nmetricsLevel = none\nmetricsEnabledDimensions =\n\
          maxRecords = 500\nmaxLineBytes = 2048\nrestartFailedChild = true\nlogLevel = debug\nlogFormat = json\nlocalShards = 4\n\
-         childStderrLevel = warn\nchildExitTimeoutMillis = 500\nleaseTableScanTotalSegments = 4\n\
+         maxReadAheadBytes = 33554432\nworkerThreads = 2\nchildStderrLevel = warn\nchildExitTimeoutMillis = 500\nleaseTableScanTotalSegments = 4\n\
          gracefulLeaseHandoffConfigBean.gracefulLeaseHandoffTimeoutMillis = 700",
     );
     assert_eq!(config.argv, ["node", "app.js", "--x"]);
@@ -307,6 +311,8 @@ fn values_arrive_where_they_belong() {
     assert_eq!(config.metrics.dimensions, Vec::<String>::new());
     assert_eq!(config.polling.records_max, 500);
     assert_eq!(config.child.line_bytes_max, 2048);
+    assert_eq!(config.read_ahead_bytes_max, 32 * 1024 * 1024);
+    assert_eq!(config.threads, Some(2));
     assert!(config.child.restart_failed);
     assert_eq!(config.child.stderr_level, LogLevel::Warn);
     assert_eq!(config.child.exit_timeout, Duration::from_millis(500));

@@ -19,7 +19,7 @@ use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep, sleep_until, timeout, timeout_at};
 use tracing::{debug, error, info, warn};
 
-use super::{Registration, Waiting};
+use super::{Fetched, Registration, Waiting};
 use crate::clock::Clock;
 use crate::stream::{StreamError, Subscription};
 
@@ -32,7 +32,7 @@ pub(super) struct Subscriber {
     shard: ShardId,
     place: Place,
     rhythm: Rhythm,
-    answers: mpsc::Sender<Box<Answer>>,
+    answers: mpsc::Sender<Box<Fetched>>,
     waiting: Arc<Waiting>,
     clock: Clock,
     /// When the service ends a subscription.
@@ -88,7 +88,7 @@ impl Subscriber {
         registration: Registration,
         shard: ShardId,
         place: Place,
-        answers: mpsc::Sender<Box<Answer>>,
+        answers: mpsc::Sender<Box<Fetched>>,
         waiting: Arc<Waiting>,
         clock: Clock,
         life: Duration,
@@ -232,10 +232,8 @@ impl Subscriber {
             if self.says_nothing_new(&answer) {
                 continue;
             }
-            let (Answer::More(batch) | Answer::End(batch)) = &answer;
-            self.waiting.put(batch);
             let is_end = matches!(answer, Answer::End(_));
-            if self.answers.send(Box::new(answer)).await.is_err() || is_end {
+            if self.answers.send(self.waiting.put(answer)).await.is_err() || is_end {
                 return Ok(After::Done);
             }
             if !self.has_room_in_time().await {
@@ -322,10 +320,7 @@ impl Subscriber {
     // Compat: only where the consumer is there. Java takes a consumer that was deregistered for the end of every shard.
     async fn shard_is_gone(&self) -> After {
         warn!(shard = %self.shard, "the stream has no such shard any more: its end is taken as reached");
-        let answer = Cursor::gone();
-        let (Answer::More(batch) | Answer::End(batch)) = &answer;
-        self.waiting.put(batch);
-        let _ = self.answers.send(Box::new(answer)).await;
+        let _ = self.answers.send(self.waiting.put(Cursor::gone())).await;
         After::Done
     }
 }

@@ -3,14 +3,14 @@
 
 use std::sync::Arc;
 
-use multilangd_core::fetch::{Answer, Ask, Cursor, Pace, Read};
+use multilangd_core::fetch::{Answer, Ask, Cursor, Pace, Portions, Read};
 use multilangd_core::ids::{Position, ShardId};
 use multilangd_core::metrics::{Call, Metric, Of, Operation};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep, timeout};
 use tracing::{debug, error, info, warn};
 
-use super::{FetchSettings, Waiting};
+use super::{FetchSettings, Fetched, Waiting};
 use crate::clock::Clock;
 use crate::metrics::Metrics;
 use crate::stream::{Stream, StreamError};
@@ -21,8 +21,9 @@ pub(super) struct Reader {
     shard: ShardId,
     cursor: Cursor,
     pace: Pace,
+    portions: Portions,
     settings: FetchSettings,
-    answers: mpsc::Sender<Box<Answer>>,
+    answers: mpsc::Sender<Box<Fetched>>,
     waiting: Arc<Waiting>,
     clock: Clock,
     metrics: Metrics,
@@ -40,7 +41,7 @@ impl Reader {
         shard: ShardId,
         checkpoint: &Position,
         settings: &FetchSettings,
-        answers: mpsc::Sender<Box<Answer>>,
+        answers: mpsc::Sender<Box<Fetched>>,
         waiting: Arc<Waiting>,
         clock: Clock,
     ) -> Self {
@@ -49,6 +50,7 @@ impl Reader {
             shard,
             cursor: Cursor::new(checkpoint, settings.timestamp_ms),
             pace: Pace::default(),
+            portions: Portions::default(),
             settings: settings.clone(),
             answers,
             waiting,
@@ -73,10 +75,8 @@ impl Reader {
             match self.read().await {
                 Ok(Some(answer)) => {
                     self.succeeded(&answer);
-                    let (Answer::More(batch) | Answer::End(batch)) = &answer;
-                    self.waiting.put(batch);
                     let is_end = matches!(answer, Answer::End(_));
-                    if self.answers.send(Box::new(answer)).await.is_err() || is_end {
+                    if self.answers.send(self.waiting.put(answer)).await.is_err() || is_end {
                         return;
                     }
                 }
@@ -122,13 +122,21 @@ impl Reader {
                 Err(error) => Err(error),
             },
             Ask::Records(iterator) => {
-                let call = self.stream.get_records(&iterator, self.settings.records_max);
-                match self.measured(Call::GET_RECORDS, call).await {
+                let worker = &self.waiting.worker;
+                let portion = self.portions.next(self.settings.records_max, worker.left());
+                let expected = worker.keep(portion.bytes);
+                let call = self.stream.get_records(&iterator, portion.records_max);
+                let got = self.measured(Call::GET_RECORDS, call).await;
+                drop(expected);
+                match got {
                     Ok(batch) => {
+                        let (records, bytes) = (batch.records.len(), batch.records.data_bytes());
+                        let is_full = records >= portion.records_max as usize;
+                        self.portions.answered(records, bytes, is_full);
                         let read = Read {
                             millis_behind_latest: batch.millis_behind_latest,
-                            is_full: batch.records.len() >= self.settings.records_max as usize,
-                            bytes: batch.records.data_bytes(),
+                            is_full,
+                            bytes,
                         };
                         let answer = self
                             .cursor

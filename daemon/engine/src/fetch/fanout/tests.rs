@@ -233,6 +233,7 @@ fn read_for(world: &Arc<World>, wanted: WantedConsumer, life: Duration) -> Fetch
     );
     Fetch {
         answers,
+        taken: None,
         waiting,
         reader: tokio::spawn(subscriber.run()),
     }
