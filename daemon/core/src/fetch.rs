@@ -146,6 +146,8 @@ const ANSWER_MEMORY_BYTES_MIN: usize = 4 * 1024;
 /// How much memory an answer to a shard that has nothing waiting may take, when all that the worker may keep is used up.
 /// Five of them in a second are more than a child takes that lets that happen.
 pub const SCARCE_BYTES: usize = 128 * 1024;
+/// An answer takes at most this part of what is left, so that all shards find about as much.
+const SHARE: usize = 8;
 /// A record of a shard that has shown none yet takes about so much, or less.
 const UNKNOWN_RECORD_BYTES: usize = 12 * 1024;
 
@@ -193,13 +195,14 @@ impl Portions {
             Some(last) if !last.is_full => (2 * last.bytes).max(ANSWER_MEMORY_BYTES_MIN).min(most),
             Some(_) | None => most,
         };
-        if expected <= left {
+        let share = (left / SHARE).max(SCARCE_BYTES);
+        if expected <= share {
             return Portion {
                 records_max,
                 bytes: expected,
             };
         }
-        let records = (left.max(SCARCE_BYTES) / record).max(1).min(records_max as usize);
+        let records = (share / record).max(1).min(records_max as usize);
         Portion {
             records_max: u32::try_from(records).unwrap_or(records_max),
             bytes: (records * record).min(ANSWER_MEMORY_BYTES_MAX),
@@ -427,12 +430,9 @@ mod tests {
     #[test]
     fn with_little_left_little_is_asked_for_and_never_nothing() {
         let mut portions = Portions::default();
-        for left in [0, SCARCE_BYTES, 1 << 20] {
+        for (left, share) in [(0, SCARCE_BYTES), (1 << 20, SCARCE_BYTES), (1 << 23, 1 << 20)] {
             let portion = portions.next(10_000, left);
-            assert_eq!(
-                portion.records_max as usize,
-                left.max(SCARCE_BYTES) / UNKNOWN_RECORD_BYTES
-            );
+            assert_eq!(portion.records_max as usize, share / UNKNOWN_RECORD_BYTES);
         }
         portions.answered(1_000, 1_000_000, true);
         let record = memory_bytes(1_000, 1_000_000) / 1_000;
