@@ -1,5 +1,5 @@
 /* The child of every bench: reads the daemon's lines and answers with a status. Knows only each line's action. With $BENCH_CHECKPOINT
- * set, it asks for a checkpoint after every batch.
+ * set, it asks for a checkpoint after every batch; with $BENCH_STALL set, it reads nothing after its initialize.
  *
  * What it saw stands in a file of its own in $BENCH_COUNTS, as eight 64-bit numbers: see `struct counts`, and `Counts` in world.py. */
 #define _GNU_SOURCE
@@ -27,7 +27,7 @@ struct counts {
 #define ACTION_WITHIN 64
 
 static const char *actions[] = {"processRecords", "initialize", "shardEnded", "shutdownRequested", "leaseLost", "checkpoint"};
-enum { PROCESS_RECORDS = 0, CHECKPOINT = 5 };
+enum { PROCESS_RECORDS = 0, INITIALIZE = 1, CHECKPOINT = 5 };
 
 static uint64_t now_ns(void)
 {
@@ -103,6 +103,8 @@ static void answer(struct counts *counts, int is_checkpointing, const char *line
         char about[64];
         snprintf(about, sizeof about, "\"responseFor\":\"%s\"", actions[n == CHECKPOINT ? PROCESS_RECORDS : n]);
         say("status", about);
+        while (n == INITIALIZE && getenv("BENCH_STALL"))
+            pause();
         return;
     }
     fprintf(stderr, "a line without an action: %.*s\n", (int)head, line);

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Runs benches, prints their tables, and writes them into docs/BENCHMARKS.md.
 
-    make bench                  all of them, beside Java and kcl-rs, in about 105 minutes; an hour with PEERS= (nobody beside us).
+    make bench                  all of them, beside Java and kcl-rs, in about two hours; an hour with PEERS= (nobody beside us).
                                 BENCH=NAME… picks, RUNS=5, RESUME=1 leaves out what was done with this very binary, SOAK=120 soaks for
                                 two hours instead of half of one
     make bench-short            a few minutes: ours and the floor only; writes nothing
@@ -32,7 +32,7 @@ from measure import Figure  # noqa: E402
 from world import Failed, World  # noqa: E402
 
 #: In the order of the page, with the minutes that each may take.
-BENCHES = {"backlog": 20, "steady": 30, "start": 15, "catch_up": 15, "table_cost": 20, "spawn": 10, "clients": 10, "soak": 10, "binary": 5}
+BENCHES = {"backlog": 20, "steady": 30, "start": 15, "catch_up": 15, "table_cost": 20, "crowd": 20, "spawn": 10, "clients": 10, "soak": 10, "binary": 5}
 PAGE = REPOSITORY / "docs" / "BENCHMARKS.md"
 
 

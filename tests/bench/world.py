@@ -93,11 +93,11 @@ class World(Bench):
     def counts(self):
         return Counts(self.dir / self.fresh("counts"))
 
-    def child(self, counts, checkpoints=False):
-        """The C child as an executable that counts into `counts`; it can ask for a checkpoint after every batch."""
+    def child(self, counts, checkpoints=False, stalls=False):
+        """The C child as an executable that counts into `counts`; it can ask for a checkpoint after every batch, or take none."""
         path = self.dir / f"{counts.directory.name}-child"
         path.write_text(
-            f"#!/bin/sh\n{'BENCH_CHECKPOINT=1 ' if checkpoints else ''}BENCH_COUNTS='{counts.directory}' exec '{self.programs / 'bench-child'}'\n"
+            f"#!/bin/sh\n{'BENCH_CHECKPOINT=1 ' if checkpoints else ''}{'BENCH_STALL=1 ' if stalls else ''}BENCH_COUNTS='{counts.directory}' exec '{self.programs / 'bench-child'}'\n"
         )
         path.chmod(0o755)
         return path
@@ -113,7 +113,7 @@ class World(Bench):
         values.update(more)
         return self.properties(name, **values)
 
-    def contender(self, who, kinesis, table_url, counts, checkpoints=False, **more):
+    def contender(self, who, kinesis, table_url, counts, checkpoints=False, stalls=False, **more):
         """Starts a daemon, with a child that counts into `counts`. Its application is called `process.application`."""
         if who == "kcl-rs":
             need_judge("kcl-rs")
@@ -123,7 +123,7 @@ class World(Bench):
             )
             process.application = name
             return process
-        properties = self.application(kinesis.url, table_url, self.child(counts, checkpoints), **more)
+        properties = self.application(kinesis.url, table_url, self.child(counts, checkpoints, stalls), **more)
         if who == "Java":
             need_judge("java-3.5.1")
             daemon = ["java", *JAVA_FLAGS, "-Dfile.encoding=UTF-8", "-cp", f"{JUDGES / 'java-3.5.1'}/*",
