@@ -315,6 +315,19 @@ fn a_hand_off_whose_old_owner_died_is_settled_when_the_lease_expires() {
 }
 
 #[test]
+fn a_renewal_that_shows_only_in_the_answer_to_the_request_for_a_hand_off_is_one() {
+    let mut table = table("s1=a", "a b");
+    assert!(table.moves(0).is_empty());
+    table.renew("a"); // between the look and the request, which does not change the counter
+    table.leases[0].checkpoint_owner = Some("a".into());
+    table.leases[0].owner = Some("b".into());
+    let (lease, at) = (table.leases[0].clone(), table.start + Duration::from_secs(9));
+    table.memory.moved(&lease, &"leader".into(), &table.settings, at);
+    assert!(table.moves(10_001).is_empty());
+    assert_eq!(table.moves(19_001), ["s1 -> b"]);
+}
+
+#[test]
 fn balanced_fleets_are_left_alone() {
     let mut table = table("s1=a:50 s2=b:50", "a b");
     assert!(table.balance(0).is_empty());
