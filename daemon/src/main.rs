@@ -5,7 +5,7 @@ use std::fs::File;
 use std::io::{Read, Write};
 use std::path::Path;
 use std::process::ExitCode;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use multilangd_config::invocation::{
     LogOptions, PropertiesName, Put, Run, Validate, help, java_version, parse,
@@ -31,6 +31,9 @@ use tracing::{error, info, warn};
 const CORES_PER_THREAD: usize = 4;
 /// More threads than this only cost memory.
 const THREADS_MAX: usize = 4;
+
+/// How often memory that a peak has left is looked for.
+const GIVE_BACK_EVERY: Duration = Duration::from_secs(60);
 
 fn main() -> ExitCode {
     memory::keep_for_the_next_batch();
@@ -376,6 +379,13 @@ fn in_runtime(wanted: Option<usize>, work: impl AsyncFnOnce(&mut Signals) -> u8)
         Ok(runtime) => runtime,
         Err(error) => return refuse(&format!("cannot start: {error}")),
     };
+    runtime.spawn(async {
+        let mut now_and_then = tokio::time::interval(GIVE_BACK_EVERY);
+        loop {
+            now_and_then.tick().await; // ends with the runtime
+            memory::give_back_what_a_peak_left();
+        }
+    });
     let code = runtime.block_on(async {
         match Signals::listen() {
             Ok(mut signals) => work(&mut signals).await,
