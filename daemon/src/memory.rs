@@ -25,10 +25,10 @@ pub fn keep_for_the_next_batch() {
     }
 }
 
-/// What lies free between what is in use, and is resident all the same, in bytes. A peak leaves more, which no batch of now
-/// needs: that goes back to the system.
+/// What lies free between what is in use, and is resident all the same, in bytes: room for the longest answer, twice. A peak
+/// leaves more, of a batch or of many calls at once; that goes back to the system.
 #[cfg(all(target_os = "linux", target_env = "gnu"))]
-const FREE_BYTES_MAX: usize = 64 * 1024 * 1024;
+const FREE_BYTES_MAX: usize = 32 * 1024 * 1024;
 
 /// Gives back to the system what a peak has left; whether there was something. To be called now and then: it looks at all
 /// that is free, which takes some milliseconds where that is much. Does nothing where the C library is another than glibc.
