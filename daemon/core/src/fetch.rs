@@ -144,7 +144,8 @@ const ANSWER_MEMORY_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// What an answer takes, at least, as far as can be told before it comes.
 const ANSWER_MEMORY_BYTES_MIN: usize = 4 * 1024;
 /// How much memory an answer to a shard that has nothing waiting may take, when all that the worker may keep is used up.
-/// Five of them in a second are more than a child takes that lets that happen.
+/// A thousand shards then take 128 MB more, and as much again in the hands of their children. Beside so many that stall, a
+/// shard catches up with five of these in a second at most.
 pub const SCARCE_BYTES: usize = 128 * 1024;
 /// An answer takes at most this part of what is left, so that all shards find about as much.
 const SHARE: usize = 8;

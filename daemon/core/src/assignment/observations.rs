@@ -138,10 +138,10 @@ impl Observations {
             owner: lease.owner.clone(),
             checkpoint_owner: lease.checkpoint_owner.clone(),
             // A request for a hand-off leaves the counter alone: one that is higher than at the last look was renewed since.
-            renewed: match before {
-                Some(before) if pending && lease.counter <= before.counter => before.renewed,
-                None if pending => None,
-                Some(_) | None => Some(now),
+            renewed: if pending && before.is_none_or(|before| lease.counter <= before.counter) {
+                before.and_then(|before| before.renewed)
+            } else {
+                Some(now)
             },
             given: (!pending && lease.owner.as_ref() != Some(me)).then_some(Given {
                 earliest: now,
