@@ -2,7 +2,7 @@
 
 import time
 
-from measure import Figure, cpu_seconds, memory_mb
+from measure import Figure, memory_mb, rates
 
 TITLE = "Many shards with a backlog"
 TEXT = """\
@@ -40,14 +40,11 @@ def once(world, who, table, shards, stalls):
     try:
         world.wait_for_children(process, counts, shards)
         time.sleep(SETTLE_S)
-        before, records, began = cpu_seconds(process.pid), counts.sum(), time.monotonic()
-        time.sleep(LOOK_S)
-        took = time.monotonic() - began
+        cpu, records = rates(process, counts, LOOK_S)
         seen = {"peak memory": memory_mb(process.pid, "VmHWM")}
         if not stalls:
-            read = counts.sum() - records
-            seen["records/s"] = read / took
-            seen["records per CPU second"] = read / (cpu_seconds(process.pid) - before)
+            seen["records/s"] = records
+            seen["records per CPU second"] = records / cpu
         return seen
     finally:
         world.end(process)

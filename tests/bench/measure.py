@@ -19,6 +19,14 @@ def memory_mb(pid, what="VmRSS"):
     raise LookupError(what)
 
 
+def rates(process, counts, seconds):
+    """CPU seconds of the process and records of its children, both per second, over so long a time."""
+    cpu, records, began = cpu_seconds(process.pid), counts.sum(), time.monotonic()
+    time.sleep(seconds)
+    took = time.monotonic() - began
+    return (cpu_seconds(process.pid) - cpu) / took, (counts.sum() - records) / took
+
+
 def threads(pid):
     return len(list(pathlib.Path(f"/proc/{pid}/task").iterdir()))
 

@@ -2,7 +2,7 @@
 
 import time
 
-from measure import Figure, cpu_seconds, memory_mb, threads
+from measure import Figure, memory_mb, rates, threads
 from world import check, leases
 
 TITLE = "Many shards"
@@ -45,14 +45,12 @@ def once(world, who, table, shards, rate, options):
         if rate:
             world.wait_for_records(process, counts)
         time.sleep(SHORT_SETTLE_S if options.short else SETTLE_S)
-        before, records, began = cpu_seconds(process.pid), counts.sum(), time.monotonic()
-        time.sleep(SHORT_LOOK_S if options.short else LOOK_S)
-        took = time.monotonic() - began
+        cpu, records = rates(process, counts, SHORT_LOOK_S if options.short else LOOK_S)
         seen = {
             "memory": memory_mb(process.pid),
-            "CPU": (cpu_seconds(process.pid) - before) / took * 100,
+            "CPU": cpu * 100,
             "threads": threads(process.pid),
-            "records/s": (counts.sum() - records) / took,
+            "records/s": records,
             "tenures": len(counts.children()),
             "leases without owner": sum("leaseOwner" not in row for row in leases(table, process.application).values()),
         }
