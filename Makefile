@@ -3,10 +3,11 @@
 # make fleet  workers beside real Java daemons of three makes, in every scenario: half an hour
 # make bench  what a record costs, beside the Java daemon, into docs/BENCHMARKS.md; make bench-short: ours alone, in minutes
 # make check  format, lints, unit tests, docs: the inner loop
+# make elsewhere does it compile for macOS?
 # make budget how many instructions a record costs on its way to the child, against a budget in the repository
 # make sim    simulated fleets under faults: SEED=7 replays one with its whole journal, SEEDS=2000 runs many, FROM=2000 others
 
-.PHONY: demo build check test unit simulation sim planted scale promises clients judges fleet fleet-short bench bench-short bench-programs bench-without-local budget fmt lint doc deny tools clean
+.PHONY: demo build check test unit simulation sim planted scale promises clients judges fleet fleet-short bench bench-short bench-programs bench-without-local budget fmt lint elsewhere doc deny tools clean
 
 PYTHON ?= python3
 TARGET := $(abspath $(or $(CARGO_TARGET_DIR),target))
@@ -29,6 +30,12 @@ fmt:
 
 lint:
 	cargo clippy --locked --workspace --all-targets -- -D warnings
+
+# What compiles for macOS: all but the crates whose dependencies need a C compiler for it. Nothing of it is run.
+ELSEWHERE ?= aarch64-apple-darwin
+elsewhere:
+	rustup target add $(ELSEWHERE)
+	cargo clippy --locked --target $(ELSEWHERE) $(addprefix -p multilangd-,protocol config core engine) --all-targets -- -D warnings
 
 # Everything that needs no other process than its own children.
 unit: build

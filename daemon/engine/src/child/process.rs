@@ -254,7 +254,7 @@ impl Drop for RealProcess {
             // Killed, but not gone yet: that takes the kernel a moment, or longer if the child hangs in a system call.
             let pid = self.pid;
             let reaper = std::thread::Builder::new().name("reaper".to_owned());
-            let reaped = reaper.spawn(move || waitid(WaitId::Pid(pid), WaitIdOptions::EXITED));
+            let reaped = reaper.spawn(move || waitid(WaitId::Pid(pid), WaitIdOptions::EXITED).is_ok());
             if let Err(error) = reaped {
                 tracing::warn!(%pid, %error, "a killed child stays a zombie");
             }
