@@ -12,6 +12,7 @@ pub mod fanout;
 mod http;
 pub mod kinesis;
 pub mod lanes;
+mod transport;
 pub mod trust;
 mod unread;
 mod values;

@@ -11,7 +11,7 @@ use crate::aws::cloudwatch::{self, CloudWatch};
 use crate::aws::credentials::{Surroundings, dummy, signing};
 use crate::aws::dynamodb::{self, DynamoDbTable};
 use crate::aws::fanout::{self, KinesisFanOut};
-use crate::aws::kinesis::{self, KinesisStream};
+use crate::aws::kinesis::{self, Clients, KinesisStream};
 use crate::aws::trust::BadBundle;
 use crate::endpoints::Endpoints;
 
@@ -89,8 +89,11 @@ impl Worlds {
     pub fn stream(&self, consumer_id: Option<&str>) -> KinesisStream {
         let agent = UserAgent::new(consumer_id, self.language.as_deref());
         KinesisStream::new(
-            self.kinesis.kinesis(kinesis::READ_TIMEOUT, &agent),
-            self.kinesis.kinesis(kinesis::LIST_TIMEOUT, &agent),
+            Clients {
+                answers: self.kinesis.answers(kinesis::READ_TIMEOUT, &agent),
+                read: self.kinesis.kinesis(kinesis::READ_TIMEOUT, &agent),
+                list: self.kinesis.kinesis(kinesis::LIST_TIMEOUT, &agent),
+            },
             self.stream_name.clone(),
             self.stream_arn.clone(),
             self.kinesis.place.clone(),

@@ -8,14 +8,20 @@ use std::time::Duration;
 
 use aws_sdk_kinesis::Client;
 use aws_sdk_kinesis::primitives::Blob;
-use common::{kinesis_client, kinesis_endpoint, services, stream_at, unique};
+use common::{kinesis_client, kinesis_endpoint, services, stream_at, stream_of, unique};
 use multilangd_core::ids::{HashRange, SequenceNumber, ShardId};
 use multilangd_core::stream::{Batch, Shard, ShardFilter, ShardIterator, StartAt};
+use multilangd_daemon::aws::client::{Aws, ServiceSettings};
+use multilangd_daemon::aws::credentials::dummy;
 use multilangd_daemon::aws::kinesis::KinesisStream;
+use multilangd_daemon::aws::lanes::Pings;
+use multilangd_daemon::aws::trust::Trust;
 use multilangd_daemon::put::{PutError, Summary, Target, put};
 use multilangd_engine::clock::Clock;
 use multilangd_engine::stream::{ShardPage, Stream, StreamError};
 use multilangd_local::Fault;
+use multilangd_tests::tls::Front;
+use tokio::task::JoinSet;
 
 /// The service's maximum for one call.
 const RECORDS_MAX: u32 = 10_000;
@@ -78,6 +84,38 @@ async fn records_come_back_in_order_with_keys_payloads_and_times() {
     assert!(batch.next_iterator.is_some());
     assert!(batch.child_shards.is_empty());
     assert_eq!(batch.millis_behind_latest, Some(0));
+}
+
+#[tokio::test]
+async fn over_tls_answers_have_connections_of_their_own_up_to_a_bound_and_all_else_shares_one() {
+    let plain = created("tls", 1).await;
+    put_texts(&plain, &["a"]).await;
+    let front = Front::start(&kinesis_endpoint().await);
+    let aws = Aws::new(Trust::in_file(front.authority()).unwrap(), Pings::default());
+    let settings = ServiceSettings {
+        region: Some("us-east-1".into()),
+        endpoint: Some(front.endpoint()),
+        ..ServiceSettings::default()
+    };
+    let service = aws.service("Kinesis", &settings, &dummy()).await.unwrap();
+    let stream = stream_of(&service, plain.name());
+    let shard = all_shards(&stream, None).await.remove(0).id;
+    let start = StartAt::TrimHorizon;
+    let iterator = stream.shard_iterator(&shard, &start).await.unwrap().unwrap();
+    let mut calls = JoinSet::new();
+    for _ in 0..80 {
+        let (stream, iterator) = (stream.clone(), iterator.clone());
+        calls.spawn(async move { stream.get_records(&iterator, RECORDS_MAX).await });
+    }
+    for answer in calls.join_all().await {
+        assert_eq!(texts(&answer.unwrap()), ["a"]);
+    }
+    let mut connections = front.connections();
+    connections.sort();
+    // Who offers nothing speaks HTTP/1.1.
+    let (of_answers, others) = connections.split_at(connections.partition_point(String::is_empty));
+    assert_eq!(others, ["h2"]);
+    assert!((1..=64).contains(&of_answers.len()), "{}", of_answers.len());
 }
 
 #[tokio::test]

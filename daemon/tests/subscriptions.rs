@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use aws_sdk_kinesis::primitives::Blob;
 use aws_sdk_kinesis::types::PutRecordsRequestEntry;
-use common::{PATIENCE, fault, kinesis_client, kinesis_endpoint, services, unique};
+use common::{PATIENCE, fault, kinesis_client, kinesis_endpoint, services, stream_of, unique};
 use multilangd_core::fetch::{Answer, PaceSettings};
 use multilangd_core::ids::{Position, ShardId};
 use multilangd_core::stream::StartAt;
@@ -276,13 +276,7 @@ async fn fan_out(stream: &str, front: &Front, trust: Trust, pings: Pings) -> (Ki
     let service = aws.service("Kinesis", &settings, &dummy()).await.unwrap();
     let agent = UserAgent::default();
     let calls = service.kinesis(PATIENCE, &agent);
-    let stream = KinesisStream::new(
-        calls.clone(),
-        calls.clone(),
-        stream.into(),
-        None,
-        service.place.clone(),
-    );
+    let stream = stream_of(&service, stream);
     let connect = move || service.subscriptions(SUBSCRIBE_TIMEOUT, &agent);
     (stream.clone(), KinesisFanOut::new(stream, calls, connect))
 }

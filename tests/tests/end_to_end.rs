@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use multilangd_tests::daemon::{Application, Services, until};
 use multilangd_tests::oracle::{Verdict, numbered};
+use multilangd_tests::tls::{Front, Proxy};
 use serde_json::json;
 
 #[test]
@@ -207,6 +208,42 @@ fn batches_of_ten_megabytes_pass_while_the_child_writes_too() {
         "a batch of nearly 10 MB, not {largest:?} records"
     );
     assert_eq!(daemon.stop(), 143);
+}
+
+#[test]
+fn behind_tls_and_a_proxy_a_stream_is_delivered_also_when_the_connections_fall_silent() {
+    let services = Services::start();
+    services.create_stream("s", 2);
+    let (front, proxy) = (Front::start(&services.kinesis), Proxy::start());
+    let app = Application::new(&services, "tls", "s")
+        .without("kinesisEndpoint")
+        .with("kinesisEndpoint", front.endpoint())
+        .with("kinesisClient.overrideConfiguration.apiCallTimeout", "PT2S")
+        .environment("AWS_CA_BUNDLE", front.authority().to_str().expect("text"))
+        .environment("HTTPS_PROXY", &proxy.endpoint())
+        .environment("NO_PROXY", "");
+    let put = numbered(10, 20);
+    services.put("s", put[..100].iter().cloned());
+    let mut daemon = app.start();
+    app.wait_for(&put[..100]);
+    front.freeze();
+    services.put("s", put[100..].iter().cloned());
+    app.wait_for(&put);
+    assert_eq!(daemon.stop(), 143);
+    assert_eq!(
+        app.verdict(&put),
+        Verdict {
+            delivered: 200,
+            duplicates: 0
+        }
+    );
+    let connections = front.connections();
+    let of_answers = connections.iter().filter(|protocol| protocol.is_empty()).count();
+    assert!(of_answers > 0, "{connections:?}");
+    assert!(
+        connections.len() <= proxy.tunnels().len(),
+        "none went around the proxy"
+    );
 }
 
 #[test]

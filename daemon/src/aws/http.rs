@@ -16,9 +16,10 @@ use crate::aws::trust::Trust;
 /// A client for `http://` and `https://`. The system's root certificates are read at the first `https://` request, so
 /// that a worker on local endpoints neither waits for them nor keeps them. `https://` honours `HTTPS_PROXY` and
 /// `NO_PROXY`, as current Java SDKs do.
-pub(super) fn http_client(trust: &Trust) -> SharedHttpClient {
+pub(super) fn http_client(plain: SharedHttpClient, trust: &Trust) -> SharedHttpClient {
     let trust = trust.clone();
     by_scheme(
+        plain,
         Builder::new().build_with_connector_fn(move |settings, components| {
             let mut connector = Connector::builder()
                 .connector_settings(
@@ -38,12 +39,14 @@ pub(super) fn http_client(trust: &Trust) -> SharedHttpClient {
     )
 }
 
-/// `http://` without TLS, `https://` by `tls`, which is asked for a connector only then.
-pub(super) fn by_scheme(tls: SharedHttpClient) -> SharedHttpClient {
-    SharedHttpClient::new(ByScheme {
-        plain: Builder::new().build_http(),
-        tls,
-    })
+/// A client for `http://` alone, with connections of its own.
+pub(super) fn plain() -> SharedHttpClient {
+    Builder::new().build_http()
+}
+
+/// `http://` by `plain`, `https://` by `tls`, which is asked for a connector only then.
+pub(super) fn by_scheme(plain: SharedHttpClient, tls: SharedHttpClient) -> SharedHttpClient {
+    SharedHttpClient::new(ByScheme { plain, tls })
 }
 
 #[derive(Debug)]

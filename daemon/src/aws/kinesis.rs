@@ -1,6 +1,7 @@
 //! `Stream` over the AWS SDK. Translates, and tries each call once; whether an answer makes sense for a shard (children
 //! at its end, and only there) is judged by the engine.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -16,6 +17,7 @@ use multilangd_core::ids::{HashRange, SequenceNumber, ShardId};
 use multilangd_core::records::Records;
 use multilangd_core::stream::{Batch, ChildShard, Shard, ShardFilter, ShardIterator, StartAt, StreamRecord};
 use multilangd_engine::stream::{ShardPage, Shards, Stream, StreamDescription, StreamError};
+use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout_at};
 
 use crate::aws::failure::{Failure, Reaction, chain, is_throttling};
@@ -26,11 +28,27 @@ pub const READ_TIMEOUT: Duration = Duration::from_secs(30);
 /// `ListShards` and `DescribeStreamSummary` are given up after this (`consuming.md 1.1`).
 pub const LIST_TIMEOUT: Duration = Duration::from_secs(60);
 
+/// So many calls of GetRecords have a connection each, the others share those of all calls. As many connections to open when a
+/// thousand shards begin, and to keep.
+const ANSWERS_AT_ONCE: usize = 64;
+
+/// The clients of one stream, all without retries.
+#[derive(Clone, Debug)]
+pub struct Clients {
+    /// For answers of megabytes.
+    pub answers: Client,
+    /// For the other calls that concern one shard.
+    pub read: Client,
+    /// With the longer time-out.
+    pub list: Client,
+}
+
 /// One stream of the real service, or of anything that speaks its protocol.
 #[derive(Clone, Debug)]
 pub struct KinesisStream {
-    read: Client,
-    list: Client,
+    clients: Clients,
+    /// Connections for answers.
+    free: Arc<Semaphore>,
     name: String,
     /// Sent beside the name where it is known.
     // Compat: Java's daemon takes only the name out of `streamArn`; sending the ARN too makes streams of other
@@ -40,11 +58,11 @@ pub struct KinesisStream {
 }
 
 impl KinesisStream {
-    /// `read` has the shorter time-out, `list` the longer; both without retries. `place` names the endpoint in errors.
-    pub fn new(read: Client, list: Client, name: String, arn: Option<String>, place: String) -> Self {
+    /// `place` names the endpoint in errors.
+    pub fn new(clients: Clients, name: String, arn: Option<String>, place: String) -> Self {
         Self {
-            read,
-            list,
+            clients,
+            free: Arc::new(Semaphore::new(ANSWERS_AT_ONCE)),
             name,
             arn,
             place,
@@ -154,7 +172,7 @@ impl KinesisStream {
         unread: &Unread,
         began: Instant,
     ) -> Result<Batch, StreamError> {
-        let timeouts = self.read.config().timeout_config();
+        let timeouts = self.clients.read.config().timeout_config();
         let time = timeouts.and_then(TimeoutConfig::operation_attempt_timeout);
         match timeout_at(began + time.unwrap_or(READ_TIMEOUT), unread.receive()).await {
             Ok(Ok(Some(reading))) => reading
@@ -179,6 +197,7 @@ impl Stream for KinesisStream {
     async fn describe(&self) -> Result<StreamDescription, StreamError> {
         const OPERATION: &str = "DescribeStreamSummary";
         let request = self
+            .clients
             .list
             .describe_stream_summary()
             .stream_name(&self.name)
@@ -205,6 +224,7 @@ impl Stream for KinesisStream {
         const OPERATION: &str = "ListShards";
         let request = match page {
             ShardPage::First(filter) => self
+                .clients
                 .list
                 .list_shards()
                 .stream_name(&self.name)
@@ -216,7 +236,7 @@ impl Stream for KinesisStream {
                         .map_err(|error| self.unsendable(OPERATION, &error))?,
                 ),
             // The service refuses any other parameter beside a token.
-            ShardPage::Next(token) => self.list.list_shards().next_token(token),
+            ShardPage::Next(token) => self.clients.list.list_shards().next_token(token),
         };
         let answer = request
             .send()
@@ -239,6 +259,7 @@ impl Stream for KinesisStream {
     ) -> Result<Option<ShardIterator>, StreamError> {
         const OPERATION: &str = "GetShardIterator";
         let request = self
+            .clients
             .read
             .get_shard_iterator()
             .stream_name(&self.name)
@@ -267,8 +288,12 @@ impl Stream for KinesisStream {
     async fn get_records(&self, iterator: &ShardIterator, records_max: u32) -> Result<Batch, StreamError> {
         const OPERATION: &str = "GetRecords";
         let (unread, began) = (Unread::default(), Instant::now());
-        let request = self
-            .read
+        let connection = self.free.try_acquire();
+        let client = match &connection {
+            Ok(_) => &self.clients.answers,
+            Err(_) => &self.clients.read,
+        };
+        let request = client
             .get_records()
             .shard_iterator(&iterator.0)
             .limit(i32::try_from(records_max).unwrap_or(i32::MAX))

@@ -7,7 +7,7 @@ use std::time::Duration;
 use multilangd_daemon::aws::client::{Aws, Service, ServiceSettings, UserAgent};
 use multilangd_daemon::aws::credentials::dummy;
 use multilangd_daemon::aws::dynamodb::DynamoDbTable;
-use multilangd_daemon::aws::kinesis::{self, KinesisStream};
+use multilangd_daemon::aws::kinesis::{self, Clients, KinesisStream};
 use multilangd_local::{Fault, LocalOptions, LocalServices, start};
 use tokio::sync::OnceCell;
 
@@ -78,12 +78,19 @@ pub async fn kinesis_client() -> aws_sdk_kinesis::Client {
 
 /// A stream of any server.
 pub async fn stream_at(endpoint: &str, name: &str) -> KinesisStream {
-    let service = service("Kinesis", endpoint).await;
-    let client = service.kinesis(
-        kinesis::READ_TIMEOUT,
-        &UserAgent::new(Some("KCL-ConsumerId-test"), Some("python")),
-    );
-    KinesisStream::new(client.clone(), client, name.into(), None, service.place)
+    stream_of(&service("Kinesis", endpoint).await, name)
+}
+
+/// A stream of a server that is reached in a way of its own.
+pub fn stream_of(service: &Service, name: &str) -> KinesisStream {
+    let agent = UserAgent::new(Some("KCL-ConsumerId-test"), Some("python"));
+    let read = service.kinesis(kinesis::READ_TIMEOUT, &agent);
+    let clients = Clients {
+        answers: service.answers(kinesis::READ_TIMEOUT, &agent),
+        list: read.clone(),
+        read,
+    };
+    KinesisStream::new(clients, name.into(), None, service.place.clone())
 }
 
 /// A name that no other run has used on the same server.
