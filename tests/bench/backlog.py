@@ -12,10 +12,18 @@ TITLE = "A backlog: records per CPU second"
 TEXT = """\
 Answers of GetRecords that are as full as the service makes them (10,000 records or 10 MB), as many as the daemon asks for with
 `idleTimeBetweenReadsInMillis = 200`. CPU is user and system time of the daemon's process alone, without its children, which do no more
-than count lines; *kcl-rs* has none: its Python processor in the same process counts a list of records. *The floor* reads the same answers from a socket and writes their bytes into a pipe (`tests/bench/floor.c`)."""
+than count lines; *kcl-rs* has none: its Python processor in the same process counts a list of records. *The floor* reads the same answers from a socket and writes their bytes into a pipe (`tests/bench/floor.c`).
+*Over TLS* is what AWS speaks: ours reads answers over HTTP/1.1 then too, the one for Java over HTTP/2."""
 
-#: (what, bytes of a record, records in an answer, shards)
-SIZES = [("100 B", 100, 10_000, 1), ("1 KB", 1024, 10_000, 1), ("10 KB", 10_240, 1_000, 1), ("4 shards of 1 KB", 1024, 10_000, 4)]
+#: (what, bytes of a record, records in an answer, shards, over TLS)
+SCENES = [
+    ("100 B", 100, 10_000, 1, False),
+    ("1 KB", 1024, 10_000, 1, False),
+    ("10 KB", 10_240, 1_000, 1, False),
+    ("4 shards of 1 KB", 1024, 10_000, 4, False),
+    ("1 KB over TLS", 1024, 10_000, 1, True),
+    ("10 KB over TLS", 10_240, 1_000, 1, True),
+]
 #: Before anything is counted. A JVM compiles what it sees often.
 WARM_UP_S = {"multilangd": 2, "Java": 20, "kcl-rs": 4}
 WINDOW_S = 5
@@ -25,17 +33,18 @@ FLOOR_ANSWERS = 300
 def run(world, options):
     rates, peaks = [], []
     table = world.table()
-    for what, size, records, shards in SIZES:
-        kinesis = world.synthetic(shards=shards, bytes=size, records=records, table=table)
+    for what, size, records, shards, over_tls in SCENES:
+        kinesis = world.synthetic(over_tls, shards=shards, bytes=size, records=records, table=table)
         rate = Figure(what, "records per CPU second", {})
         peak = Figure(what, "peak memory (MB)", {}, digits=0)
-        for who in options.contenders("multilangd", "Java", "kcl-rs"):
+        peers = ("Java",) if over_tls else ("Java", "kcl-rs")
+        for who in options.contenders("multilangd", *peers):
             for one in options.sessions(who):
                 with world.forgiving(who):
                     for cost, most in session(world, who, kinesis, table, windows=one):
                         rate.runs.setdefault(who, []).append(cost)
                         peak.runs.setdefault(who, []).append(most)
-        if shards == 1:
+        if shards == 1 and not over_tls:
             rate.runs["the floor"] = [floor(world, kinesis, records) for _ in range(options.runs)]
         world.end(kinesis)
         world.say(f"{what}: " + ", ".join(f"{who} {rate.spread(who)}, {peak.spread(who)} MB" for who in peak.runs))

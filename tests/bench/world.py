@@ -21,6 +21,8 @@ __all__ = ["HERE", "JUDGES", "REPOSITORY", "Counts", "Failed", "World", "check",
 SYNTHETIC = "synthetic-kinesis"
 #: What Java's daemon gets: nothing. Its heap, its collector and its threads are the JVM's own choice for this machine.
 JAVA_FLAGS = ()
+#: A store of certificates must have one.
+STORE_PASSWORD = "bench-bench"
 
 
 class Counts:
@@ -69,13 +71,24 @@ class World(Bench):
         self.so_far += 1
         return f"{what}-{self.so_far}"
 
-    def synthetic(self, **options):
-        """A synthetic Kinesis with these options; gives its URL."""
+    def synthetic(self, over_tls=False, **options):
+        """A synthetic Kinesis with these options: a process with its `url`, and over TLS with `authority`, the file that vouches for it."""
+        authority = self.dir / self.fresh("authority.pem") if over_tls else None
+        if over_tls:
+            options["tls"] = authority
         words = [word for key, value in options.items() for word in (f"--{key}", value)]
         process = self.start(self.fresh("kinesis"), [self.programs / SYNTHETIC, *words])
         wait_for("the synthetic Kinesis", 30, lambda: process.text().endswith("\n"), every=0.02)
-        process.url = process.text().strip()
+        process.url, process.authority = process.text().strip(), authority
         return process
+
+    def trusting(self, authority):
+        """What tells a JVM to trust that one authority."""
+        store = authority.with_suffix(".p12")
+        if not store.exists():
+            words = ["keytool", "-importcert", "-noprompt", "-alias", "bench", "-file", authority, "-keystore", store, "-storepass", STORE_PASSWORD]
+            subprocess.run(words, check=True, capture_output=True)
+        return [f"-Djavax.net.ssl.trustStore={store}", f"-Djavax.net.ssl.trustStorePassword={STORE_PASSWORD}"]
 
     def local(self, *options):
         """`multilangd local`, in memory unless told otherwise."""
@@ -83,7 +96,7 @@ class World(Bench):
         words = ["--kinesis-port", kinesis, "--dynamodb-port", dynamodb, *(options or ["--memory"])]
         process = self.start(self.fresh("local"), [self.programs / "multilangd", "local", *words], cwd=self.dir)
         self.answers(process, dynamodb)
-        process.url, process.table_url = f"http://127.0.0.1:{kinesis}", f"http://127.0.0.1:{dynamodb}"
+        process.url, process.table_url, process.authority = f"http://127.0.0.1:{kinesis}", f"http://127.0.0.1:{dynamodb}", None
         return process
 
     def table(self):
@@ -124,13 +137,15 @@ class World(Bench):
             process.application = name
             return process
         properties = self.application(kinesis.url, table_url, self.child(counts, checkpoints, stalls), **more)
+        env = environment(**({"AWS_CA_BUNDLE": kinesis.authority} if kinesis.authority else {}))
         if who == "Java":
             need_judge("java-3.5.1")
-            daemon = ["java", *JAVA_FLAGS, "-Dfile.encoding=UTF-8", "-cp", f"{JUDGES / 'java-3.5.1'}/*",
+            trust = self.trusting(kinesis.authority) if kinesis.authority else []
+            daemon = ["java", *JAVA_FLAGS, *trust, "-Dfile.encoding=UTF-8", "-cp", f"{JUDGES / 'java-3.5.1'}/*",
                       "software.amazon.kinesis.multilang.MultiLangDaemon", "--properties-file"]
         else:
             daemon = [self.programs / "multilangd"]
-        process = self.start(self.fresh(who.lower()), [*daemon, properties], cwd=self.dir)
+        process = self.start(self.fresh(who.lower()), [*daemon, properties], cwd=self.dir, env=env)
         process.application = properties.stem
         return process
 
