@@ -84,7 +84,7 @@ class World(Bench):
 
     def trusting(self, authority):
         """What tells a JVM to trust that one authority."""
-        store = authority.with_suffix(".p12")
+        store = authority.with_name(f"{authority.name}.p12")
         if not store.exists():
             words = ["keytool", "-importcert", "-noprompt", "-alias", "bench", "-file", authority, "-keystore", store, "-storepass", STORE_PASSWORD]
             subprocess.run(words, check=True, capture_output=True)
