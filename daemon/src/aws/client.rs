@@ -233,8 +233,8 @@ impl Service {
         aws_sdk_kinesis::Client::from_conf(config.build())
     }
 
-    /// A Kinesis client for large answers, the same way, but that over TLS it speaks HTTP/1.1: a tenth to a third less CPU
-    /// than HTTP/2 takes, and a connection for each call that is under way.
+    /// A Kinesis client for large answers, the same way, but that over TLS it speaks HTTP/1.1: a seventh to a quarter less CPU
+    /// than with HTTP/2 (docs/BENCHMARKS.md), and a connection for each call that is under way.
     pub fn answers(&self, timeout: Duration, agent: &UserAgent) -> aws_sdk_kinesis::Client {
         let config = self
             .kinesis(timeout, agent)

@@ -28,8 +28,8 @@ pub const READ_TIMEOUT: Duration = Duration::from_secs(30);
 /// `ListShards` and `DescribeStreamSummary` are given up after this (`consuming.md 1.1`).
 pub const LIST_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// So many calls of GetRecords have a connection each, the others share those of all calls. As many connections to open when a
-/// thousand shards begin, and to keep.
+/// So many calls of GetRecords that are under way have a connection each; further ones go the way of all other calls. Without a
+/// bound, a thousand shards that begin at once would open a thousand connections.
 const ANSWERS_AT_ONCE: usize = 64;
 
 /// The clients of one stream, all without retries.
@@ -47,8 +47,8 @@ pub struct Clients {
 #[derive(Clone, Debug)]
 pub struct KinesisStream {
     clients: Clients,
-    /// Connections for answers.
-    free: Arc<Semaphore>,
+    /// One permit for each of [`ANSWERS_AT_ONCE`].
+    answers: Arc<Semaphore>,
     name: String,
     /// Sent beside the name where it is known.
     // Compat: Java's daemon takes only the name out of `streamArn`; sending the ARN too makes streams of other
@@ -62,7 +62,7 @@ impl KinesisStream {
     pub fn new(clients: Clients, name: String, arn: Option<String>, place: String) -> Self {
         Self {
             clients,
-            free: Arc::new(Semaphore::new(ANSWERS_AT_ONCE)),
+            answers: Arc::new(Semaphore::new(ANSWERS_AT_ONCE)),
             name,
             arn,
             place,
@@ -288,8 +288,8 @@ impl Stream for KinesisStream {
     async fn get_records(&self, iterator: &ShardIterator, records_max: u32) -> Result<Batch, StreamError> {
         const OPERATION: &str = "GetRecords";
         let (unread, began) = (Unread::default(), Instant::now());
-        let connection = self.free.try_acquire();
-        let client = match &connection {
+        let permit = self.answers.try_acquire(); // until the answer has been read
+        let client = match &permit {
             Ok(_) => &self.clients.answers,
             Err(_) => &self.clients.read,
         };

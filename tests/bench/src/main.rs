@@ -4,11 +4,12 @@
 //! synthetic-kinesis [--shards N] [--listed M] [--bytes S] [--records R] [--rate PER_SECOND] [--table http://HOST:PORT] [--tls FILE]
 //! ```
 //!
-//! ListShards tells of the first M shards only, if so told; all N can be read. Every shard holds records of S bytes; an answer has at most R of them. Without `--rate` there is no end to the backlog, with it
-//! each shard gets so many a second. HTTP/1.1 with JSON, as the AWS SDK for Rust speaks, and HTTP/2 (prior knowledge) with CBOR, as the
-//! one for Java does. Calls of DynamoDB go on to `--table`, and `GET /table` tells how many and how many units they took. Prints its
-//! address, and works until it is killed. With `--tls` all of that is behind TLS, where ALPN chooses between HTTP/1.1 and HTTP/2; whose
-//! certificate it is that vouches for `localhost` is written to FILE. Checks nothing: a client that errs is not what it is for.
+//! ListShards tells of the first M shards only, if so told; all N can be read. Every shard holds records of S bytes; an answer has
+//! at most R of them. Without `--rate` there is no end to the backlog, with it each shard gets so many a second. HTTP/1.1 with
+//! JSON, as the AWS SDK for Rust speaks, and HTTP/2 (prior knowledge) with CBOR, as the one for Java does. Calls of DynamoDB go on to
+//! `--table`, and `GET /table` tells how many and how many units they took. With `--tls` all of that is behind TLS, where ALPN
+//! chooses between HTTP/1.1 and HTTP/2, and FILE gets the certificate that vouches for `localhost`. Prints its address, and works
+//! until it is killed. Checks nothing: a client that errs is not what it is for.
 
 mod service;
 mod table;
