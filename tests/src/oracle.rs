@@ -20,6 +20,16 @@ pub struct Verdict {
     pub duplicates: usize,
 }
 
+impl Verdict {
+    /// So many records, each delivered once.
+    pub fn once(delivered: usize) -> Self {
+        Self {
+            delivered,
+            duplicates: 0,
+        }
+    }
+}
+
 /// Every record that was put is delivered at least once, and whenever a record is delivered for the first time, all
 /// before it in its key have been delivered already. Panics with what is missing or out of order.
 pub fn at_least_once_in_order(put: &[(String, String)], delivered: &[Record]) -> Verdict {

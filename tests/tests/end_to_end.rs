@@ -23,13 +23,7 @@ fn a_stream_is_delivered_and_checkpointed_and_a_stop_gives_everything_back() {
         143,
         "the exit code of a Java daemon that was stopped by SIGTERM"
     );
-    assert_eq!(
-        app.verdict(&put),
-        Verdict {
-            delivered: 1000,
-            duplicates: 0
-        }
-    );
+    assert_eq!(app.verdict(&put), Verdict::once(1000));
     for (shard, lease) in services.leases("plain") {
         assert_eq!(lease["leaseOwner"], json!(null), "{shard} was given back");
         let last = app
@@ -68,13 +62,7 @@ fn what_was_checkpointed_is_not_delivered_again() {
     let mut daemon = app.start();
     app.wait_for(&put);
     daemon.stop();
-    assert_eq!(
-        app.verdict(&put),
-        Verdict {
-            delivered: 100,
-            duplicates: 0
-        }
-    );
+    assert_eq!(app.verdict(&put), Verdict::once(100));
 }
 
 #[test]
@@ -178,13 +166,7 @@ fn rubbish_on_stdout_changes_nothing() {
     let mut daemon = app.start();
     app.wait_for(&put);
     assert_eq!(daemon.stop(), 143);
-    assert_eq!(
-        app.verdict(&put),
-        Verdict {
-            delivered: 300,
-            duplicates: 0
-        }
-    );
+    assert_eq!(app.verdict(&put), Verdict::once(300));
 }
 
 #[test]
@@ -230,13 +212,7 @@ fn behind_tls_and_a_proxy_a_stream_is_delivered_also_when_the_connections_fall_s
     services.put("s", put[100..].iter().cloned());
     app.wait_for(&put);
     assert_eq!(daemon.stop(), 143);
-    assert_eq!(
-        app.verdict(&put),
-        Verdict {
-            delivered: 200,
-            duplicates: 0
-        }
-    );
+    assert_eq!(app.verdict(&put), Verdict::once(200));
     let connections = front.connections();
     let of_answers = connections.iter().filter(|protocol| protocol.is_empty()).count();
     assert!(of_answers > 0, "{connections:?}");
@@ -312,13 +288,7 @@ fn a_stream_that_throttles_and_fails_is_survived() {
     }
     app.wait_for(&put);
     assert_eq!(daemon.stop(), 143);
-    assert_eq!(
-        app.verdict(&put),
-        Verdict {
-            delivered: 500,
-            duplicates: 0
-        }
-    );
+    assert_eq!(app.verdict(&put), Verdict::once(500));
 }
 
 #[test]
@@ -546,10 +516,7 @@ fn reshard_under_load(name: &str, shards: u32, reshard: impl Fn(&Services)) {
     let verdict = app.verdict(&put);
     assert_eq!(
         verdict,
-        Verdict {
-            delivered: put.len(),
-            duplicates: 0
-        },
+        Verdict::once(put.len()),
         "nothing failed, so nothing is repeated"
     );
     let notes = app.notes();

@@ -22,7 +22,7 @@ fn a_stream_is_delivered_by_fan_out_where_no_polling_key_is_set() {
     services.put("s", put[500..].iter().cloned());
     app.wait_for(&put);
     assert_eq!(daemon.stop(), 143);
-    assert_eq!(app.verdict(&put), once(1000));
+    assert_eq!(app.verdict(&put), Verdict::once(1000));
     let stderr = daemon.stderr();
     let why = "retrievalMode DEFAULT: no polling property set, using enhanced fan-out, consumer 'plain'";
     assert_eq!(stderr.matches(why).count(), 1, "{stderr}");
@@ -52,7 +52,7 @@ fn what_was_checkpointed_is_not_delivered_again_by_the_next_daemon() {
     let mut daemon = app.start();
     app.wait_for(&put);
     daemon.stop();
-    assert_eq!(app.verdict(&put), once(100));
+    assert_eq!(app.verdict(&put), Verdict::once(100));
     assert_eq!(loud_lines(&daemon), Vec::<String>::new());
 }
 
@@ -69,7 +69,7 @@ fn subscriptions_that_end_after_two_seconds_leave_no_gap_and_repeat_nothing() {
         std::thread::sleep(Duration::from_millis(30));
     }
     app.wait_for(&put);
-    assert_eq!(app.verdict(&put), once(1200));
+    assert_eq!(app.verdict(&put), Verdict::once(1200));
     let ends = daemon.stderr().matches("ended=Completed").count();
     assert!(ends >= 8, "only {ends} subscriptions ended");
     daemon.stop();
@@ -93,7 +93,7 @@ fn splits_and_merges_under_load_lose_and_repeat_nothing() {
     services.split("s", &services.open_shards("s")[2]);
     services.put("s", put[2 * third..].iter().cloned());
     app.wait_for(&put);
-    assert_eq!(app.verdict(&put), once(put.len()));
+    assert_eq!(app.verdict(&put), Verdict::once(put.len()));
     let ended = app
         .notes()
         .iter()
@@ -191,7 +191,7 @@ fn two_hundred_shards_are_read_by_one_worker() {
     let put = numbered(1000, 2);
     services.put("s", put.iter().cloned());
     app.wait_for(&put);
-    assert_eq!(app.verdict(&put), once(2000));
+    assert_eq!(app.verdict(&put), Verdict::once(2000));
     let shards: BTreeSet<String> = app.records().into_iter().map(|record| record.shard).collect();
     assert!(shards.len() > 150, "records of {} shards", shards.len());
     daemon.signal("KILL");
@@ -216,7 +216,7 @@ fn behind_tls_as_at_aws_many_shards_share_few_http_2_connections() {
     services.put("s", put.iter().cloned());
     app.wait_for(&put);
     assert_eq!(daemon.stop(), 143);
-    assert_eq!(app.verdict(&put), once(300));
+    assert_eq!(app.verdict(&put), Verdict::once(300));
     assert_eq!(loud_lines(&daemon), Vec::<String>::new());
     let connections = front.connections();
     assert!(
@@ -244,7 +244,7 @@ fn subscriptions_go_through_the_proxy_of_the_environment() {
     let mut daemon = app.start();
     app.wait_for(&put);
     assert_eq!(daemon.stop(), 143);
-    assert_eq!(app.verdict(&put), once(50));
+    assert_eq!(app.verdict(&put), Verdict::once(50));
     assert_eq!(loud_lines(&daemon), Vec::<String>::new());
     assert_eq!(
         proxy.tunnels().len(),
@@ -277,7 +277,7 @@ fn a_subscription_that_is_lost_at_any_step_is_opened_again_where_it_stood() {
     services.clear_faults();
     app.wait_for(&put);
     assert_eq!(daemon.stop(), 143);
-    assert_eq!(app.verdict(&put), once(1000));
+    assert_eq!(app.verdict(&put), Verdict::once(1000));
 }
 
 #[test]
@@ -296,7 +296,7 @@ fn a_consumer_whose_arn_is_given_needs_no_rights_but_to_subscribe() {
     let mut daemon = app.start();
     app.wait_for(&put);
     daemon.stop();
-    assert_eq!(app.verdict(&put), once(10));
+    assert_eq!(app.verdict(&put), Verdict::once(10));
 }
 
 #[test]
@@ -341,7 +341,7 @@ fn a_consumer_that_cannot_be_had_is_asked_for_until_it_can_and_the_log_says_what
     services.clear_faults();
     app.wait_for(&put);
     daemon.stop();
-    assert_eq!(app.verdict(&put), once(10));
+    assert_eq!(app.verdict(&put), Verdict::once(10));
 }
 
 #[test]
@@ -361,7 +361,7 @@ fn a_consumer_that_is_deregistered_under_a_running_worker_ends_no_shard() {
     services.put("s", put[10..].iter().cloned());
     app.wait_for(&put);
     daemon.stop();
-    assert_eq!(app.verdict(&put), once(20));
+    assert_eq!(app.verdict(&put), Verdict::once(20));
     assert_eq!(consumers(&services, "s"), ["gone"]);
     let ended = app.notes().iter().any(|note| note.heard() == "shardEnded");
     assert!(!ended, "no shard was taken for finished");
@@ -372,13 +372,6 @@ fn fan_out(services: &Services, name: &str) -> Application {
         .without("idleTimeBetweenReadsInMillis")
         .without("retrievalMode")
         .with("retrievalMode", "FANOUT")
-}
-
-fn once(delivered: usize) -> Verdict {
-    Verdict {
-        delivered,
-        duplicates: 0,
-    }
 }
 
 /// Warnings and errors of a daemon.
